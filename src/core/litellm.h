@@ -1,0 +1,120 @@
+/*
+ * What to ask of LiteLLM's admin API and what its answers mean. Pure: text in, values out. The
+ * rules come from answers recorded from LiteLLM 1.80.11 and 1.102.4 (tests/standin/recorded), never
+ * from the documentation.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/crypt.h"
+#include "base/macros.h"
+#include "core/config.h"
+#include "core/key.h"
+
+struct json;
+
+enum litellm_op {
+	LITELLM_GENERATE,  /* POST /key/generate */
+	LITELLM_INFO,	   /* GET /key/info?key=<sha256> */
+	LITELLM_UPDATE,	   /* POST /key/update: prolong or rename */
+	LITELLM_BLOCK,	   /* POST /key/block */
+	LITELLM_DELETE,	   /* POST /key/delete, one hash */
+	LITELLM_LIST,	   /* GET /key/list?user_id=… or key_alias=…, one page, full objects */
+	LITELLM_TEAM_NEW,  /* POST /team/new */
+	LITELLM_TEAM_INFO, /* GET /v2/team/list?team_id=: OK (teams[0]) or, proved, GONE */
+	LITELLM_TEAM_FIND, /* GET /v2/team/list?team_alias=, one page */
+};
+
+enum litellm_kind {
+	LITELLM_OK,
+	LITELLM_EXISTS,	 /* GENERATE, UPDATE: the alias is taken; TEAM_NEW: the team_id is */
+	LITELLM_GONE,	 /* proved: there is no such key or team (trap 2: never by the status) */
+	LITELLM_REFUSED, /* a final no; `message` says why */
+	LITELLM_FORBIDS_KEY,  /* GENERATE: chosen keys are forbidden (disable_custom_api_keys) */
+	LITELLM_UNAUTHORIZED, /* the master key is rejected; proves nothing about any other key */
+	LITELLM_UNAVAILABLE,  /* down, hanging, 5xx, 429, or no proof of anything: try again */
+};
+
+#define LITELLM_MESSAGE_MAX 512
+
+/* One key as /key/info or /key/list describe it. */
+struct litellm_key {
+	char hash[SHA256_HEX_SIZE];
+	char alias[ALIAS_MAX];
+	char team_id[TEAM_ID_MAX];
+	char user_id[128];
+	bool blocked;
+	int64_t expires_at_ms; /* Unix, upstream's clock; 0: never */
+	int64_t created_at_ms;
+	char install[64];     /* metadata.keybroker.install; "" if it isn't a broker's */
+	char intent[ID_SIZE]; /* metadata.keybroker.intent */
+};
+
+struct litellm_team {
+	char id[TEAM_ID_MAX];
+	char alias[ALIAS_MAX];
+};
+
+struct litellm_answer {
+	enum litellm_kind kind;
+	char message[LITELLM_MESSAGE_MAX]; /* upstream's words, without credentials; "" if OK */
+	struct litellm_key key;		   /* INFO, UPDATE, BLOCK */
+	struct secret *chosen;	  /* GENERATE: the key, of use where upstream chose it; owned */
+	struct litellm_key *keys; /* LIST; owned */
+	size_t n_keys;
+	struct litellm_team *teams; /* TEAM_FIND: those whose alias is exactly the one asked for;
+				       TEAM_NEW, TEAM_INFO: the one; owned */
+	size_t n_teams;
+	int64_t total_pages;	/* LIST, TEAM_FIND */
+	int64_t retry_after_ms; /* UNAVAILABLE: what upstream asked for; 0: nothing */
+};
+
+void litellm_answer_deinit(struct litellm_answer *a);
+
+/*
+ * Judges one HTTP answer. `status` 0: none came (time-out, broken connection). `asked_alias`:
+ * TEAM_FIND's exact alias, else NULL. Any body is fine: what cannot be read as the operation
+ * demands is UNAVAILABLE.
+ */
+void litellm_judge(enum litellm_op op, long status, const char *body, size_t n,
+		   const char *asked_alias, struct litellm_answer *ret);
+
+/* Method and path of an operation; the path without a query. */
+const char *litellm_method(enum litellm_op op);
+const char *litellm_path(enum litellm_op op);
+
+/* --- requests: the body as text (json_text_free()) or the path with its query (free()); NULL
+ * without memory --- */
+
+struct litellm_mint {
+	const struct secret *key; /* NULL: upstream chooses */
+	const char *alias, *user_id, *team_id, *duration, *install,
+		*intent; /* team_id, duration: NULL for none */
+	char *const *models;
+	size_t n_models;
+	const struct key_limits *limits; /* may be NULL */
+	bool blocked;			 /* burn */
+};
+char *litellm_mint_body(const struct litellm_mint *m) _must_check_;
+/* `duration` or `alias` may be NULL: no null fields are sent (trap 4). */
+char *litellm_update_body(const char *hash, const char *duration, const char *alias) _must_check_;
+char *litellm_block_body(const char *hash) _must_check_;
+char *litellm_delete_body(const char *hash) _must_check_;
+char *litellm_team_body(const char *team_id, const char *team_alias) _must_check_;
+char *litellm_info_path(const char *hash) _must_check_;
+/* By user_id or, if that is NULL, by the exact key_alias. `page` from 1. */
+char *litellm_list_path(const char *user_id, const char *key_alias, int page) _must_check_;
+char *litellm_team_info_path(const char *team_id) _must_check_;
+char *litellm_team_find_path(const char *team_alias, int page) _must_check_;
+
+/* "2026-11-22T01:58:16.605073Z", any length of fraction or none, Z or ±hh:mm. -EINVAL (not logged).
+ */
+int litellm_parse_time(const char *text, int64_t *ret_ms) _must_check_;
+/* Removes whatever looks like a key or a key's hash from a text ("sk-…" becomes "sk-***", 64 hex
+ * digits likewise). */
+void litellm_redact(char *text);
+/* Deterministic team_id of a team alias: "keybroker-" + 32 hex digits of its SHA-256. */
+void litellm_team_id(const char *team_alias, char ret[TEAM_ID_MAX]);

@@ -1,0 +1,46 @@
+/*
+ * Every duration the broker decides by, in one place (milliseconds unless the name says otherwise).
+ * A testing build reads others from `--timing FILE`; a release build has only these.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/macros.h"
+
+struct timing {
+	int64_t ttl_default_ms; /* a TTL lease that names none */
+	int64_t ttl_max_ms;	/* the longest TTL lease */
+	int64_t min_valid_ms;	/* least remaining life of a key handed out; at most a third of its
+				   life */
+	int64_t upstream_timeout_ms; /* one admin call */
+	int64_t info_timeout_ms;     /* one /key/info; LITELLM_KEY_VALIDATION_TIMEOUT_MS */
+	int64_t retry_base_ms;	     /* first pause between attempts, doubling with jitter */
+	int64_t retry_attempts;	     /* tries in all for one call */
+	int64_t retry_after_max_ms;  /* a longer Retry-After counts as this */
+	int64_t breaker_ms;	     /* pause after a call that failed in all its attempts */
+	int64_t upstream_recheck_ms; /* a shared key that could not be made or checked: try again
+					after this */
+	int64_t acquire_wait_ms; /* an acquire waits for upstream at most, unless it says timeout_ms
+				  */
+	int64_t duration_min_ms; /* a shorter life of a key is a config error */
+	int64_t extend_floor_ms; /* a key is prolonged when max(1/3 of its life, this) is left */
+	int64_t takeover_ms; /* after a change of term: a caller may come back with its request_id
+			      */
+	int64_t burn_delete_ms; /* a burned key is deleted this long after it was burned */
+	int64_t sweep_every_ms; /* between two sweeps of the upstream's key list */
+	int64_t grace_ms;	/* a retiring key stays at least this long for refreshable leases */
+	int64_t fixed_max_ms;	/* and at most this long for fixed ones */
+	int64_t legacy_delete_ms; /* a renamed key of the old provisioner is deleted after this */
+	int64_t delete_retry_ms;  /* a deletion that failed is tried again after this */
+	int64_t checkpoint_every_ms; /* the WAL is checkpointed */
+	int64_t power_sync_ms; /* durability = crash: a FULL commit at least this often when there
+				  was a change */
+	int64_t idle_reap_ms;  /* a connection that never completed a request is closed */
+};
+
+extern const struct timing timing_default;
+
+/* Sets one value by its member name; -ENOENT for an unknown name, -EINVAL for a negative value
+ * (neither logged). */
+int timing_set(struct timing *t, const char *name, int64_t value) _must_check_;
