@@ -1,0 +1,133 @@
+/*
+ * Processes: pidfds, start times and the identity of this boot and pid namespace. Keeps nothing and
+ * logs nothing: for most callers a process that has ended is no error.
+ */
+#include "io/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+
+#define PROCESS_STAT_MAX 1024 /* a stat line: a name of at most 64 bytes and 51 numbers */
+#define PROCESS_START_FIELD 22
+
+int process_open(pid_t pid)
+{
+	int fd;
+
+	if (pid <= 0)
+		return -ESRCH;
+	fd = pidfd_open(pid, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Reads a small file whole, NUL-terminated. */
+static int process_read_file(const char *path, char *ret, size_t size)
+{
+	_cleanup_(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, ret, size - 1);
+	if (n < 0)
+		return -errno;
+	ret[n] = '\0';
+	return 0;
+}
+
+/* With hidepid /proc denies that a living process exists; kill(2) does not. */
+static bool process_is_hidden(pid_t pid)
+{
+	return kill(pid, 0) == 0 || errno == EPERM;
+}
+
+/* The name, field 2, may hold spaces and parentheses: fields are counted from its last ')'. */
+static int process_parse_start(const char *stat, uint64_t *ret)
+{
+	const char *at = strrchr(stat, ')');
+	char *end;
+
+	for (int field = 3; at && field <= PROCESS_START_FIELD; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return -EBADMSG;
+	errno = 0;
+	*ret = strtoull(at + 1, &end, 10);
+	return errno != 0 || end == at + 1 ? -EBADMSG : 0;
+}
+
+int process_start_time(pid_t pid, uint64_t *ret)
+{
+	char path[32], stat[PROCESS_STAT_MAX];
+	int r;
+
+	if (pid <= 0)
+		return -ESRCH;
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid); /* fits */
+	r = process_read_file(path, stat, sizeof(stat));
+	if (r == -ENOENT)
+		return process_is_hidden(pid) ? -EACCES : -ESRCH;
+	return r < 0 ? r : process_parse_start(stat, ret);
+}
+
+bool process_ended(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLIN;
+}
+
+int process_open_same(pid_t pid, uint64_t start_time)
+{
+	_cleanup_(fd_close) int fd = -1;
+	uint64_t found = 0;
+	int r;
+
+	if (start_time == 0)
+		return -EINVAL; /* unknown: nothing could be proven with it */
+	fd = process_open(pid);
+	if (fd < 0)
+		return fd;
+	r = process_start_time(pid, &found);
+	if (r < 0)
+		return r;
+	/* read while the pidfd shows life, so it was this process's time and no successor's */
+	if (process_ended(fd) || found != start_time)
+		return -ESRCH;
+	return take_fd(&fd);
+}
+
+int process_boot_id(char ret[BOOT_ID_SIZE])
+{
+	char text[BOOT_ID_SIZE + 1];
+	int r = process_read_file("/proc/sys/kernel/random/boot_id", text, sizeof(text));
+
+	if (r < 0)
+		return err_origin(r);
+	text[strcspn(text, "\n")] = '\0';
+	if (strlen(text) != BOOT_ID_SIZE - 1)
+		return err_origin(-EBADMSG);
+	memcpy(ret, text, BOOT_ID_SIZE);
+	return 0;
+}
+
+int process_pidns(uint64_t *ret)
+{
+	struct stat st;
+
+	if (stat("/proc/self/ns/pid", &st) < 0)
+		return err_origin(-errno);
+	*ret = st.st_ino;
+	return 0;
+}

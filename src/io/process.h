@@ -1,0 +1,25 @@
+/* Facts about processes, from pidfds and /proc. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/macros.h"
+#include "core/peer.h"
+
+/* A pidfd (close-on-exec). -ESRCH if there is no such process; not logged. */
+int process_open(pid_t pid) _must_check_;
+/* Start time in clock ticks since boot: field 22 of /proc/PID/stat. -ESRCH, -EACCES (hidepid); not
+ * logged. */
+int process_start_time(pid_t pid, uint64_t *ret) _must_check_;
+/* True if the process behind the pidfd has ended. */
+bool process_ended(int pidfd);
+/*
+ * Opens the process only if it is the very one: same pid and start time. -ESRCH: it has ended or
+ * the pid was reused. Another error (an unreadable /proc) proves nothing. Not logged.
+ */
+int process_open_same(pid_t pid, uint64_t start_time) _must_check_;
+/* The kernel's boot id; the inode of our pid namespace. */
+int process_boot_id(char ret[BOOT_ID_SIZE]) _must_check_;
+int process_pidns(uint64_t *ret) _must_check_;

@@ -1,0 +1,251 @@
+/*
+ * The state as a whole: opening it, and the turn's transaction. Owns both connections. Never writes
+ * outside a transaction that has proved the term.
+ */
+#include "io/store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fd.h"
+#include "io/store_internal.h"
+#include "io/store_rows.h"
+
+static int store_wal_hook(void *userdata, sqlite3 *db, const char *name, int n_pages)
+{
+	struct store *s = userdata;
+
+	(void)db;
+	(void)name;
+	s->wal_pages = n_pages;
+	return SQLITE_OK;
+}
+
+static int store_open_connections(struct store *s)
+{
+	const char *synchronous = s->durability == DURABILITY_POWER_LOSS ? "FULL" : "NORMAL";
+	int r = store_conn_open(&s->turn, s, synchronous);
+
+	if (r == 0)
+		r = store_conn_open(&s->full, s, "FULL");
+	if (r != 0)
+		return r;
+	(void)sqlite3_wal_hook(s->turn.db, store_wal_hook, s); /* yields the hook before */
+	(void)sqlite3_wal_hook(s->full.db, store_wal_hook, s);
+	return 0;
+}
+
+static int store_open_database(struct store *s)
+{
+	int r = store_open_connections(s);
+
+	if (r == 0)
+		r = store_schema_open(s);
+	if (r == 0)
+		r = store_audit_load_head(s, &s->turn);
+	if (r != 0) {
+		store_conn_close(&s->turn);
+		store_conn_close(&s->full);
+	}
+	return r == -EBADMSG ? STORE_E_CORRUPT : r; /* logged: broken pages, or no database */
+}
+
+int store_open(struct store **ret, const char *dir, enum durability durability,
+	       const struct keyring *keyring)
+{
+	const int64_t deadline = clock_monotonic_nsec() + STORE_OPEN_WAIT_MS * 1000000LL;
+	_cleanup_(store_freep) struct store *s = xcalloc(1, sizeof(*s));
+	int r;
+
+	s->keyring = keyring;
+	s->durability = durability;
+	s->dir_fd = -1;
+	s->wal_pages = -1;
+	r = store_dir_open(dir, &s->dir, &s->dir_fd);
+	if (r == 0)
+		r = store_dir_files(s->dir, s->dir_fd);
+	if (r != 0)
+		return r;
+	/* SQLite doesn't wait for some of the locks of a creation and of a recovery */
+	while ((r = store_open_database(s)) == STORE_E_BUSY && clock_monotonic_nsec() < deadline)
+		(void)usleep(5000); /* ended early by a signal, the next try is only sooner */
+	if (r != 0)
+		return r;
+	*ret = TAKE(s);
+	return 0;
+}
+
+void store_free(struct store *s)
+{
+	if (!s)
+		return;
+	store_conn_close(&s->turn); /* an open transaction is rolled back by it */
+	store_conn_close(&s->full);
+	fd_close(&s->dir_fd);
+	free(s->dir);
+	free(s);
+}
+
+const char *store_install(const struct store *s)
+{
+	return s->install;
+}
+
+uint64_t store_term(const struct store *s)
+{
+	return s->term;
+}
+
+bool store_is_short(const struct store *s)
+{
+	return s->is_short;
+}
+
+/* --- the turn --- */
+
+int store_fence(struct store_conn *c)
+{
+	sqlite3_stmt *stmt = store_get(c, STORE_FENCE);
+	int rc = store_step(c, stmt);
+	int r = rc == SQLITE_DONE ? STORE_E_FENCED : store_result(c, rc, "fence");
+
+	store_done(stmt);
+	return r;
+}
+
+int store_check_term(struct store *s)
+{
+	return store_fence(&s->turn);
+}
+
+/* At the first FULL the reserve goes, so that what gives something back can still be written. */
+static int store_note_full(struct store *s, int r)
+{
+	if (r == STORE_E_FULL && !s->is_short) {
+		store_reserve_give_up(s->dir_fd);
+		s->is_short = true;
+	}
+	return r;
+}
+
+int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc)
+{
+	int r = s->turn_result;
+
+	assert(s->in_turn);
+	if (r == 0 && rc != SQLITE_OK)
+		r = store_result(&s->turn, rc, "bind");
+	if (r == 0)
+		r = store_run(&s->turn, stmt);
+	else
+		store_done(stmt);
+	s->turn_result = r;
+	return store_note_full(s, r);
+}
+
+int store_begin(struct store *s)
+{
+	int r;
+
+	assert(!s->in_turn);
+	r = store_conn_begin(&s->turn);
+	if (r != 0)
+		return store_note_full(s, r);
+	r = store_fence(&s->turn);
+	if (r != 0) {
+		store_conn_rollback(&s->turn);
+		return r;
+	}
+	s->in_turn = true;
+	s->turn_result = 0;
+	s->committed = s->head;
+	return 0;
+}
+
+void store_rollback(struct store *s)
+{
+	if (!s->in_turn)
+		return;
+	store_conn_rollback(&s->turn);
+	s->in_turn = false;
+	s->head = s->committed;
+}
+
+int store_commit(struct store *s)
+{
+	int r = s->turn_result;
+
+	assert(s->in_turn);
+	/* a turn of which something failed is never committed in part */
+	if (r == 0)
+		r = store_conn_commit(&s->turn);
+	if (r != 0) {
+		store_rollback(s);
+		return store_note_full(s, r);
+	}
+	s->in_turn = false;
+	s->has_unsynced = s->durability == DURABILITY_CRASH;
+	return 0;
+}
+
+int store_sync(struct store *s)
+{
+	int r;
+
+	assert(!s->in_turn);
+	if (!s->has_unsynced)
+		return 0;
+	/* a FULL commit syncs the whole log, so what came before it with it */
+	r = store_conn_begin(&s->full);
+	if (r != 0)
+		return store_note_full(s, r);
+	r = store_fence(&s->full);
+	if (r == 0)
+		r = store_run(&s->full, store_get(&s->full, STORE_SYNC));
+	if (r == 0)
+		r = store_conn_commit(&s->full);
+	else
+		store_conn_rollback(&s->full);
+	if (r == 0)
+		s->has_unsynced = false;
+	return store_note_full(s, r);
+}
+
+/* --- the daemon's own values --- */
+
+/* They don't meet the store's own names. */
+static char *store_meta_name(const char *name)
+{
+	return xasprintf("daemon/%s", name);
+}
+
+int store_put_meta(struct store *s, const char *name, const char *value)
+{
+	_cleanup_(freep) char *full = store_meta_name(name);
+	enum store_stmt which = value ? STORE_META_PUT : STORE_META_DELETE;
+	sqlite3_stmt *stmt = store_get_for(&s->turn, which, full);
+	int rc = SQLITE_OK;
+
+	if (stmt && value)
+		rc = sqlite3_bind_text(stmt, 2, value, -1, SQLITE_STATIC);
+	return store_turn_run(s, stmt, rc);
+}
+
+int store_get_meta(struct store *s, const char *name, char **ret)
+{
+	_cleanup_(freep) char *full = store_meta_name(name);
+	sqlite3_stmt *stmt = store_get_for(&s->turn, STORE_META_GET, full);
+	int rc = store_step(&s->turn, stmt);
+	int r = rc == SQLITE_DONE ? -ENOENT : store_result(&s->turn, rc, "meta");
+
+	if (r == 0)
+		*ret = xstrdup((const char *)sqlite3_column_text(stmt, 0));
+	store_done(stmt);
+	return r;
+}

@@ -1,0 +1,85 @@
+/*
+ * What the files of the store share: the open store and the steps of opening, claiming and writing.
+ * Only io/store*.c and their tests include this.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "io/store.h"
+#include "io/store_conn.h"
+
+#define STORE_FILE "state.db"
+#define STORE_RESERVE_FILE "reserve"
+#define STORE_BUSY_MS 200	   /* BEGIN IMMEDIATE waits at most this long for another writer */
+#define STORE_OPEN_WAIT_MS 5000	   /* many processes may create one state at the same time */
+#define STORE_CHECKPOINT_PAGES 256 /* a WAL of up to 1 MiB stays as it is */
+
+/* The end of the audit's chain. */
+struct store_head {
+	uint64_t sequence;
+	uint8_t hash[HASH_SIZE];
+};
+
+struct store {
+	/* reads and the turn's transaction; `synchronous` as the durability says */
+	struct store_conn turn;
+	/* always FULL: claim, vacate, store_sync(), and the guard while `turn` checkpoints */
+	struct store_conn full;
+	const struct keyring *keyring;
+	enum durability durability;
+	char *dir; /* resolved */
+	int dir_fd;
+	bool is_short; /* the reserve was given up and isn't back */
+
+	char install[STORE_INSTALL_SIZE];
+	char identity[SHA256_HEX_SIZE]; /* what `install` was made for */
+	bool has_machine;		/* the machine has an id of its own */
+
+	uint64_t term; /* 0: never claimed, or vacated */
+	char holder[ID_SIZE];
+
+	bool in_turn;
+	int turn_result;	     /* the first failure of the turn; nothing of it is committed */
+	struct store_head head;	     /* of what is written, within the turn too */
+	struct store_head committed; /* what a rollback goes back to */
+	bool has_unsynced;	     /* durability = crash: commits that a power cut may lose */
+	int wal_pages;		     /* that a checkpoint would move, as of our last commit; -1:
+					unknown */
+};
+
+/* --- store_dir.c --- */
+
+int store_dir_open(const char *dir, char **ret_resolved, int *ret_fd) _must_check_;
+/* Is `type` (statfs) a file system whose locks or shared memory don't hold between hosts? Its name,
+ * or NULL. */
+const char *store_network_fs(long type);
+/* Creates the database file where missing and checks its owner and mode, and its companions'. */
+int store_dir_files(const char *dir, int dir_fd) _must_check_;
+/* The 4 MiB that are given up when the disk is full. False if there is no room for them. */
+bool store_reserve_make(int dir_fd);
+void store_reserve_give_up(int dir_fd);
+
+/* --- store_schema.c --- */
+
+/* Creates what is missing; checks version, seal key and small tables before anything is written. */
+int store_schema_open(struct store *s) _must_check_;
+/* Within a transaction of `c`: brings an older schema up to date. */
+int store_schema_migrate(struct store_conn *c) _must_check_;
+/* Within the claim's transaction: takes the stored install id, or stores a new one. */
+int store_install_settle(struct store *s, struct store_conn *c) _must_check_;
+
+/* --- store.c, store_audit.c --- */
+
+/* Does the leader row have our (term, holder)? STORE_E_FENCED if not. */
+int store_fence(struct store_conn *c) _must_check_;
+
+/*
+ * Runs one write of the turn; `rc` is what binding its values gave. The first failure ends the
+ * turn: SQLite may have rolled back, and a later write would commit alone.
+ */
+int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc) _must_check_;
+/* Reads the last row's sequence and hash. */
+int store_audit_load_head(struct store *s, struct store_conn *c) _must_check_;
