@@ -1,0 +1,484 @@
+/*
+ * acquire: reads and checks what is asked, finds or orders the key, and grants it: lease and audit
+ * row are committed before the key leaves. Owns a struct acquire from the request's arrival to its
+ * reply.
+ */
+#include "daemon/acquire.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "core/alias.h"
+#include "core/policy.h"
+#include "daemon/account.h"
+#include "daemon/acquire_reply.h"
+#include "daemon/daemon.h"
+#include "daemon/denials.h"
+#include "daemon/fail.h"
+#include "daemon/keys.h"
+#include "daemon/leases.h"
+#include "daemon/op.h"
+#include "daemon/shared.h"
+#include "daemon/turn.h"
+
+static void acquire_free(struct acquire *a)
+{
+	if (a->list)
+		TAILQ_REMOVE(a->list, a, waiting);
+	if (a->timer)
+		event_free(a->timer);
+	if (a->reread)
+		lease_unpin(a->lease);
+	free(a->base_url);
+	free(a);
+}
+
+static void acquire_leave(struct acquire *a)
+{
+	if (a->list)
+		TAILQ_REMOVE(a->list, a, waiting);
+	a->list = NULL;
+	if (a->timer)
+		event_free(TAKE(a->timer));
+	a->request->gone = NULL;
+}
+
+void acquire_done(struct acquire *a)
+{
+	acquire_free(a);
+}
+
+void acquire_fail(struct acquire *a, enum proto_error code, int64_t retry_after_ms,
+		  const char *message)
+{
+	struct request *r = a->request;
+
+	acquire_leave(a);
+	acquire_free(a);
+	request_fail(r, code, retry_after_ms, "%s", message);
+}
+
+void acquire_fail_all(struct acquire_list *list, enum proto_error code, int64_t retry_after_ms,
+		      const char *message)
+{
+	struct acquire *a;
+
+	while ((a = TAILQ_FIRST(list)))
+		acquire_fail(a, code, retry_after_ms, message);
+}
+
+static void acquire_gone(struct request *r)
+{
+	acquire_free(r->waiting_for);
+	request_free(r);
+}
+
+static void acquire_on_deadline(int fd, short what, void *userdata)
+{
+	struct acquire *a = userdata;
+	struct shared *s = shared_find(a->d, a->profile);
+	char message[600];
+
+	(void)fd;
+	(void)what;
+	(void)snprintf(message, sizeof(message), "upstream has not given a key in time%s%s",
+		       s && s->error[0] ? ": " : "", s ? s->error : "");
+	acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, a->d->config->timing.upstream_recheck_ms,
+		     message);
+}
+
+/* A peer that has gone gets nothing, and nobody would tell us of it again. True: the acquire is
+ * freed. */
+static bool acquire_is_of_the_dead(struct acquire *a)
+{
+	struct request *r = a->request;
+
+	if (request_alive(r))
+		return false;
+	acquire_leave(a);
+	acquire_free(a);
+	request_free(r);
+	return true;
+}
+
+void acquire_wait(struct acquire *a, struct acquire_list *list)
+{
+	int64_t ms = MAX_OF(a->deadline_ms - clock_now().boot_ms, 1);
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+	if (acquire_is_of_the_dead(a))
+		return;
+	a->list = list;
+	TAILQ_INSERT_TAIL(list, a, waiting);
+	a->request->gone = acquire_gone;
+	a->request->waiting_for = a;
+	if (!a->timer)
+		a->timer = evtimer_new(a->d->base, acquire_on_deadline, a);
+	if (!a->timer)
+		abort();
+	(void)evtimer_add(a->timer,
+			  &tv); /* fails only without memory, when the process ends anyway */
+}
+
+/* --- granting --- */
+
+/* A repeat of an acquire that has its lease, or gets it in this very turn, has the same. */
+static void acquire_join(struct acquire *a)
+{
+	struct lease *l;
+
+	if (a->reread || !a->request_id[0])
+		return;
+	l = leases_find_request(a->d->leases, request_peer(a->request), a->profile, a->request_id);
+	if (!l)
+		return;
+	a->reread = true;
+	a->lease = l;
+	a->bind = l->row.bind;
+	lease_pin(l); /* until acquire_free() */
+}
+
+/* The new lease is on record: it begins, and its key leaves, unless the process cannot be watched.
+ */
+static void acquire_begin(struct acquire *a)
+{
+	struct lease *l = a->lease;
+	int r = lease_begin(l, request_pidfd(a->request));
+
+	if (r == 0) {
+		acquire_reply(a);
+		return;
+	}
+	if (r == -ESRCH)
+		acquire_fail(a, PROTO_DENIED, -1, "the process has ended");
+	else
+		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
+			     "the broker has no descriptor left to watch the process with");
+	lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
+}
+
+static void acquire_stored(void *userdata, int outcome)
+{
+	struct acquire *a = userdata;
+	struct lease *l = a->lease;
+	struct key *k = a->key;
+	bool minted = a->mints;
+
+	if (minted)
+		k->storing = false;
+	if (outcome != 0) {
+		acquire_fail(a, PROTO_AUDIT_UNAVAILABLE, 1000,
+			     "the access cannot be recorded now, so no key leaves");
+		if (minted)
+			key_retry(k);
+		return;
+	}
+	if (a->reread) {
+		lease_move(l, k);
+		acquire_reply(a);
+	} else {
+		acquire_begin(a);
+	}
+	if (k && k->row.mode == PROFILE_DEDICATED)
+		key_drop_secret(k);
+	if (k)
+		key_drive(k);
+}
+
+static struct lease *acquire_lease(struct acquire *a, struct key *key)
+{
+	const struct peer *p = request_peer(a->request);
+	int64_t now = clock_now().wall_ms;
+	struct lease_row row = { .bind = a->bind,
+				 .refreshable = a->refreshable,
+				 .uid = p->uid,
+				 .gid = p->gid,
+				 .pid = p->pid,
+				 .granted_at_ms = now };
+
+	crypt_draw_id(row.id);
+	memcpy(row.profile, a->profile, sizeof(row.profile));
+	memcpy(row.rule, a->rule, sizeof(row.rule));
+	memcpy(row.request_id, a->request_id, sizeof(row.request_id));
+	memcpy(row.boot_id, a->d->boot_id, sizeof(row.boot_id));
+	if (key)
+		memcpy(row.key_id, key->row.id, sizeof(row.key_id));
+	if (a->bind == LEASE_TTL)
+		row.ends_at_ms = now + a->ttl_ms;
+	if (a->bind == LEASE_PROCESS) {
+		row.holder_pid = p->pid;
+		row.holder_start = p->start_time;
+	}
+	return lease_new(a->d, &row, key);
+}
+
+/* The fresh dedicated key becomes live in the commit that hands it out. */
+static void acquire_mint_rows(struct acquire *a, struct change *c)
+{
+	struct key *k = a->key;
+	struct audit_row *row;
+	struct key_row to;
+
+	if (!k || k->row.state != KEY_INTENT || k->storing)
+		return;
+	to = k->row;
+	row = change_audit(c, "mint", "ok", NULL);
+	key_describe(k, row);
+	(void)snprintf(row->detail, sizeof(row->detail), "%s", k->row.alias);
+	to.state = KEY_LIVE;
+	to.changed_at_ms = row->wall_ms;
+	change_key(c, k,
+		   KEY_SET_STATE | KEY_SET_EXPIRY | KEY_SET_TEAM | KEY_SET_IDENTITY |
+			   KEY_SET_DELETE_AT,
+		   &to);
+	change_key_secret(c, k->row.source == KEY_SERVER_CHOSEN ? k->secret : NULL);
+	a->mints = true;
+	k->storing = true;
+}
+
+static void acquire_audit(struct acquire *a, struct change *c)
+{
+	struct audit_row *row = change_audit(c, "acquire", "ok", request_peer(a->request));
+
+	if (a->key)
+		key_describe(a->key, row);
+	else
+		acquire_describe_static(a, row);
+	memcpy(row->profile, a->profile, sizeof(row->profile));
+	memcpy(row->rule, a->rule, sizeof(row->rule));
+	memcpy(row->lease, a->lease->row.id, sizeof(row->lease));
+	if (a->reread)
+		(void)snprintf(row->detail, sizeof(row->detail), "read again");
+}
+
+/* A refreshable lease moves to the profile's current key. */
+static void acquire_move_lease(struct acquire *a, struct change *c)
+{
+	struct lease_row to;
+
+	if (!a->key || a->lease->key == a->key)
+		return;
+	memcpy(to.key_id, a->key->row.id, sizeof(to.key_id));
+	change_lease(c, a->lease, LEASE_SET_KEY, &to);
+}
+
+void acquire_grant(struct acquire *a, struct key *key)
+{
+	struct change *c;
+
+	acquire_leave(a);
+	if (acquire_is_of_the_dead(a))
+		return;
+	acquire_join(a);
+	if (a->bind == LEASE_PROCESS && request_pidfd(a->request) < 0) {
+		acquire_fail(a, PROTO_DENIED, -1,
+			     "the kernel does not tell which process you are; ask for bind = ttl");
+		return;
+	}
+	if (a->reread && (a->lease->ending || a->lease->row.state != LEASE_ACTIVE)) {
+		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1, "this lease has ended");
+		return;
+	}
+	if (key && (key->dead || (key->row.state == KEY_RETIRING && !a->reread))) {
+		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			     "the key was taken away meanwhile; ask again");
+		return;
+	}
+	a->key = key;
+	c = change_new(a->d->turn, acquire_stored, a);
+	if (a->reread) {
+		acquire_move_lease(a, c);
+	} else {
+		a->lease = acquire_lease(a, key);
+		change_lease(c, a->lease, LEASE_SET_ALL, &a->lease->row);
+		acquire_mint_rows(a, c);
+	}
+	acquire_audit(a, c);
+	change_submit(c);
+}
+
+static bool acquire_is_enough(const struct acquire *a, const struct key *k)
+{
+	return key_remaining_ms(k, clock_now().wall_ms) >= a->min_valid_ms;
+}
+
+void acquire_grant_all(struct acquire_list *list, struct key *key)
+{
+	struct acquire_list now = TAILQ_HEAD_INITIALIZER(now);
+	struct acquire *a;
+
+	/* What is not good enough goes back to the list, so that list must not be the one that is
+	 * walked. */
+	TAILQ_CONCAT(&now, list, waiting);
+	TAILQ_FOREACH (a, &now, waiting)
+		a->list = &now;
+	while ((a = TAILQ_FIRST(&now))) {
+		if (a->extended || acquire_is_enough(a, key)) {
+			acquire_grant(a, key);
+			continue;
+		}
+		acquire_leave(a);
+		a->extended = true; /* asked for once; a default wish then takes what there is */
+		acquire_wait(a, &key->waiters);
+		key->extend_wanted = true;
+	}
+	if (key->extend_wanted)
+		key_drive(key);
+}
+
+void acquire_settle_all(struct acquire_list *list, struct key *key, const char *message)
+{
+	int64_t left = key_remaining_ms(key, clock_now().wall_ms);
+	struct acquire *a;
+
+	while ((a = TAILQ_FIRST(list)))
+		if (left > 0 && !a->min_valid_asked)
+			acquire_grant(a, key);
+		else
+			acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE,
+				     a->d->config->timing.upstream_recheck_ms, message);
+}
+
+/* --- asking --- */
+
+static void acquire_intent_stored(void *userdata, int outcome)
+{
+	struct key *k = userdata;
+
+	FAIL_POINT("mint.after_intent");
+	k->storing = false;
+	if (outcome != 0) {
+		k->row.state = KEY_DELETED; /* was never stored; goes with its pin */
+		acquire_fail_all(&k->waiters, PROTO_AUDIT_UNAVAILABLE, 1000,
+				 "the mint cannot be recorded now, so it is not begun");
+		return;
+	}
+	key_drive(k);
+}
+
+static void acquire_intent_row(struct acquire *a, const struct profile *p, struct key_row *row)
+{
+	const struct peer *peer = request_peer(a->request);
+	char user[64];
+	const struct alias_values values = { .pid = peer->pid,
+					     .uid = peer->uid,
+					     .user = acquire_user_name(peer->uid, user,
+								       sizeof(user)),
+					     .unit = peer->unit,
+					     .host = a->d->host,
+					     .profile = a->profile };
+
+	*row = (struct key_row){ .mode = PROFILE_DEDICATED, .state = KEY_INTENT, .uid = peer->uid };
+	crypt_draw_id(row->id);
+	memcpy(row->profile, a->profile, sizeof(row->profile));
+	memcpy(row->request_id, a->request_id, sizeof(row->request_id));
+	alias_expand(p->alias, &values, row->alias, sizeof(row->alias));
+	row->created_at_ms = row->changed_at_ms = clock_now().wall_ms;
+	row->source = a->d->keys_forbidden ? KEY_SERVER_CHOSEN : KEY_MINTED;
+}
+
+/* An intent without a waiter is for whoever of its uid comes back with its request_id: that process
+ * may have restarted. */
+static bool acquire_is_same_process(const struct acquire *a, const struct acquire *waiting)
+{
+	const struct peer *p = request_peer(a->request);
+	const struct peer *w = waiting ? request_peer(waiting->request) : p;
+
+	return p->pid == w->pid && p->start_time == w->start_time;
+}
+
+static void acquire_dedicated(struct acquire *a, const struct profile *p)
+{
+	struct daemon *d = a->d;
+	struct key *k = a->request_id[0] ? keys_find_intent(d->keys, request_peer(a->request)->uid,
+							    a->profile, a->request_id)
+					 : NULL;
+	struct key_row row;
+	struct change *c;
+
+	if (k && acquire_is_same_process(a, TAILQ_FIRST(&k->waiters))) {
+		acquire_wait(a, &k->waiters);
+		key_drive(k);
+		return;
+	}
+	acquire_intent_row(a, p, &row);
+	k = key_add(d, &row);
+	if (row.source == KEY_MINTED) {
+		k->secret = crypt_draw_key();
+		if (!k->secret)
+			abort();
+		crypt_key_hash(k->secret, k->row.hash);
+	}
+	acquire_wait(a, &k->waiters);
+	c = change_new(d->turn, acquire_intent_stored, k);
+	change_key(c, k, KEY_SET_ALL, &k->row);
+	change_key_secret(c, k->secret);
+	k->storing = true;
+	change_submit(c);
+}
+
+static void acquire_shared(struct acquire *a)
+{
+	struct shared *s = shared_find(a->d, a->profile);
+
+	if (!s) {
+		acquire_fail(a, PROTO_INTERNAL, -1, "the profile is not served yet");
+		return;
+	}
+	/* Refused for good a moment ago: said at once, not after the caller's patience has run out.
+	 */
+	if (!shared_wanted(s)) {
+		acquire_fail(a, s->error_code, s->retry_at_ms - clock_now().boot_ms, s->error);
+		return;
+	}
+	acquire_wait(a, &s->waiters);
+	if (s->current && s->current->checked)
+		acquire_grant_all(&s->waiters, s->current);
+	else
+		shared_drive(s);
+}
+
+/* A lease's own key: fixed leases keep it, refreshable ones move with their profile. */
+static void acquire_again(struct acquire *a, const struct profile *p)
+{
+	struct lease *l = a->lease;
+
+	if (!l->key)
+		acquire_grant(a, NULL);
+	else if (l->row.refreshable && l->key->row.mode == PROFILE_SHARED &&
+		 p->mode == PROFILE_SHARED)
+		acquire_shared(a);
+	else if (l->key->dead || l->key->row.state == KEY_DELETED)
+		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1,
+			     "the key of this lease is gone; acquire a new one");
+	else {
+		acquire_wait(a, &l->key->waiters);
+		acquire_grant_all(&l->key->waiters, l->key);
+	}
+}
+
+void acquire_start(struct acquire *a, const struct profile *p)
+{
+	if (a->reread) {
+		lease_pin(a->lease); /* until acquire_free() */
+		acquire_again(a, p);
+		return;
+	}
+	switch (p->mode) {
+	case PROFILE_SHARED:
+		acquire_shared(a);
+		return;
+	case PROFILE_DEDICATED:
+		acquire_dedicated(a, p);
+		return;
+	case PROFILE_STATIC:
+		acquire_grant(a, NULL);
+		return;
+	}
+}

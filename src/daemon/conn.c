@@ -1,0 +1,288 @@
+/*
+ * A connection from accept to its end: where it waits, what is sent, when it closes. It belongs to
+ * its conn_set and is freed by conn_settle() alone, once it is closed and its last request has
+ * ended. Reading is in conn_input.c.
+ */
+#include "daemon/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "daemon/account.h"
+#include "daemon/conn_set.h"
+
+static const struct conn_refusal conn_too_many = { PROTO_LIMIT_EXCEEDED,
+						   "this uid has too many connections" };
+static const struct conn_refusal conn_no_admin = {
+	PROTO_DENIED, "the admin socket serves root and the daemon's own user"
+};
+
+/* --- where connections wait --- */
+
+void conn_move(struct conn *c, enum conn_place place)
+{
+	struct conn_set *s = c->set;
+
+	if (c->place == place)
+		return;
+	TAILQ_REMOVE(&s->places[c->place], c, of_place);
+	TAILQ_INSERT_TAIL(&s->places[place], c, of_place);
+	s->n_queued += (place == CONN_QUEUED) - (c->place == CONN_QUEUED);
+	if (c->place == CONN_READING)
+		(void)event_del(&c->read); /* fails for events never assigned only */
+	c->place = place;
+	/* a connection that cannot be watched would never wake again */
+	if (place == CONN_READING && event_add(&c->read, NULL) < 0)
+		conn_close(c);
+}
+
+bool conn_has_room_to_wait(const struct conn *c)
+{
+	return c->account->waiting < c->set->limits.waiting;
+}
+
+/* A request that has begun may be read to its end even so: that is what frees its bytes. */
+bool conn_has_room_to_read(const struct conn *c)
+{
+	return c->in.len > 0 || c->account->buffered <= c->set->limits.buffered_bytes;
+}
+
+static enum conn_place conn_next_place(const struct conn *c)
+{
+	if (c->state != CONN_OPEN || c->set->stopped)
+		return CONN_IDLE;
+	if (c->out.len > CONN_UNSENT)
+		return CONN_STUCK;
+	if (!conn_has_room_to_wait(c) || !conn_has_room_to_read(c))
+		return CONN_HELD;
+	return c->more ? CONN_QUEUED : CONN_READING;
+}
+
+/* Brings the account up to date with what this connection has buffered. */
+void conn_charge(struct conn *c)
+{
+	int64_t bytes = (int64_t)(c->in.len + c->out.len);
+
+	c->set->eased |= bytes < c->charged;
+	c->account->buffered += bytes - c->charged;
+	c->charged = bytes;
+}
+
+static bool conn_owes(const struct conn *c)
+{
+	if (c->state == CONN_GONE)
+		return false;
+	return !c->completed || (c->in.len > 0 && !c->more) || c->out.len > 0;
+}
+
+/* Peers that owe us something are watched for time; progress starts the time again. */
+static void conn_watch(struct conn *c)
+{
+	bool owes = conn_owes(c);
+
+	if (c->owing && (!owes || c->progressed)) {
+		TAILQ_REMOVE(&c->set->owing, c, of_owing);
+		c->owing = false;
+	}
+	if (owes && !c->owing) {
+		c->since_ms = conn_set_now_ms();
+		TAILQ_INSERT_TAIL(&c->set->owing, c, of_owing);
+		c->owing = true;
+		conn_set_arm_reap(c->set);
+	}
+	c->progressed = false;
+}
+
+/* --- closing --- */
+
+/* Closes at once. The requests that wait hear of it in conn_tell(), from the loop. */
+void conn_close(struct conn *c)
+{
+	if (c->state == CONN_GONE)
+		return;
+	c->state = CONN_GONE;
+	(void)event_del(&c->write); /* as in conn_move() */
+	conn_move(c, CONN_UNTOLD);
+	event_active(&c->set->work, 0, 0);
+	fd_close(&c->fd);
+	buf_deinit(&c->in);
+	buf_deinit(&c->out);
+	conn_charge(c);
+	c->account->connections--;
+	c->set->n_open--;
+}
+
+static void conn_free(struct conn *c)
+{
+	assert(c->state == CONN_GONE && TAILQ_EMPTY(&c->requests));
+	conn_watch(c);
+	TAILQ_REMOVE(&c->set->places[c->place], c, of_place);
+	TAILQ_REMOVE(&c->set->all, c, of_all);
+	account_put(c->set->accounts, c->account);
+	fd_close(&c->pidfd);
+	free(c);
+}
+
+/* Decides where the connection waits next. May free it: return at once. */
+void conn_settle(struct conn *c)
+{
+	if (c->busy)
+		return;
+	conn_charge(c);
+	if (c->state == CONN_DRAINING && TAILQ_EMPTY(&c->requests) && c->out.len == 0)
+		conn_close(c);
+	if (c->state == CONN_GONE && TAILQ_EMPTY(&c->requests)) {
+		conn_free(c);
+		return;
+	}
+	if (c->state != CONN_GONE)
+		conn_move(c, conn_next_place(c));
+	conn_watch(c);
+}
+
+/* Tells whoever waits for upstream that nobody waits for them; they free their requests. */
+void conn_tell(struct conn *c)
+{
+	void (*gone)(struct request *);
+	struct request *r;
+
+	if (c->state == CONN_GONE)
+		conn_move(c, CONN_IDLE);
+	for (;;) {
+		TAILQ_FOREACH (r, &c->requests, of_conn)
+			if (r->gone)
+				break;
+		if (!r)
+			return;
+		gone = r->gone;
+		r->gone = NULL;
+		gone(r);
+	}
+}
+
+/* No more is read; what was asked is still answered, unless it waits for upstream. */
+void conn_drain(struct conn *c)
+{
+	if (c->state != CONN_OPEN)
+		return;
+	c->state = CONN_DRAINING;
+	c->more = false;
+	buf_deinit(&c->in);
+}
+
+/* --- sending --- */
+
+/* What the socket takes of `n` bytes; -errno when the peer is gone. */
+static ssize_t conn_send_now(const struct conn *c, const void *data, size_t n)
+{
+	ssize_t sent = send(c->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	if (sent >= 0)
+		return sent;
+	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+/* Keeps what was not sent. A uid whose peers don't take their replies loses the connection. */
+static void conn_keep_unsent(struct conn *c, const uint8_t *data, size_t n)
+{
+	if (buf_append(&c->out, data, n) < 0 || event_add(&c->write, NULL) < 0) {
+		conn_close(c);
+		return;
+	}
+	conn_charge(c);
+	if (c->account->buffered > c->set->limits.buffered_bytes)
+		conn_close(c);
+}
+
+void conn_send(struct conn *c, const struct buf *reply)
+{
+	ssize_t sent = 0;
+
+	if (c->state == CONN_GONE)
+		return;
+	if (c->out.len == 0)
+		sent = conn_send_now(c, reply->data, reply->len);
+	if (sent < 0)
+		conn_close(c);
+	else if ((size_t)sent < reply->len)
+		conn_keep_unsent(c, reply->data + sent, reply->len - (size_t)sent);
+}
+
+void conn_push(struct conn *c)
+{
+	ssize_t sent = conn_send_now(c, c->out.data, c->out.len);
+
+	if (sent < 0) {
+		conn_close(c);
+		return;
+	}
+	buf_consume(&c->out, (size_t)sent);
+	c->progressed |= sent > 0;
+	if (c->out.len == 0) {
+		(void)event_del(&c->write); /* as in conn_move() */
+		buf_deinit(&c->out);
+	}
+}
+
+/* May free the connection: return at once. */
+static void conn_flush(struct conn *c)
+{
+	conn_push(c);
+	conn_settle(c);
+}
+
+/* --- events --- */
+
+static void conn_on_read(evutil_socket_t fd _unused_, short what _unused_, void *userdata)
+{
+	conn_run(userdata);
+}
+
+static void conn_on_write(evutil_socket_t fd _unused_, short what _unused_, void *userdata)
+{
+	conn_flush(userdata);
+}
+
+static const struct conn_refusal *conn_refusal_for(const struct conn *c)
+{
+	if (c->admin && c->peer.uid != 0 && c->peer.uid != geteuid())
+		return &conn_no_admin;
+	return c->account->connections > c->set->limits.connections ? &conn_too_many : NULL;
+}
+
+void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bool admin)
+{
+	struct conn *c = xcalloc(1, sizeof(*c));
+
+	c->set = s;
+	c->account = account_get(s->accounts, peer->uid);
+	c->peer = *peer;
+	c->fd = fd;
+	c->pidfd = pidfd;
+	c->admin = admin;
+	TAILQ_INIT(&c->requests);
+	/* these fail for a base that is NULL only */
+	(void)event_assign(&c->read, s->base, fd, EV_READ | EV_PERSIST, conn_on_read, c);
+	(void)event_assign(&c->write, s->base, fd, EV_WRITE | EV_PERSIST, conn_on_write, c);
+	TAILQ_INSERT_TAIL(&s->all, c, of_all);
+	TAILQ_INSERT_TAIL(&s->places[CONN_IDLE], c, of_place);
+	s->n_open++;
+	c->account->connections++;
+	c->refusal = conn_refusal_for(c);
+	/* a polite refusal costs a descriptor until its first request: those are limited too */
+	if (c->account->connections - s->limits.connections > s->limits.connections)
+		conn_close(c);
+	if (c->refusal)
+		fd_close(&c->pidfd);
+	conn_settle(c);
+}
+
+void conn_request_ended(struct conn *c)
+{
+	c->set->eased = true;
+	conn_settle(c);
+}

@@ -1,0 +1,104 @@
+/*
+ * One connection: bytes in, requests out, replies back. For server.c, request.c and conn_set.c;
+ * handlers see requests only.
+ */
+#pragma once
+
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/buf.h"
+#include "base/macros.h"
+#include "core/peer.h"
+#include "daemon/request.h"
+
+struct account;
+
+/* With more unsent bytes than this a connection is not read. */
+#define CONN_UNSENT 65536
+
+enum conn_state {
+	CONN_OPEN,
+	CONN_DRAINING, /* not read any more; closes when all is answered and sent */
+	CONN_GONE,     /* closed; freed when its last request has ended */
+};
+
+/* What a connection waits for: it is on conn_set.places[] of that name. conn_move() alone changes
+ * it. */
+enum conn_place {
+	CONN_IDLE,    /* nothing: draining, stopped, or gone and its requests know */
+	CONN_READING, /* its read event */
+	CONN_STUCK,   /* its write event: too much is unsent */
+	CONN_QUEUED,  /* the next turn */
+	CONN_HELD,    /* its uid has too much under way */
+	CONN_UNTOLD,  /* gone, and its waiting requests must hear of it */
+};
+enum { CONN_N_PLACES = CONN_UNTOLD + 1 };
+
+/* Why the first request of a connection is refused and the connection then closed. */
+struct conn_refusal {
+	enum proto_error code;
+	const char *text;
+};
+
+struct conn_set;
+
+struct conn {
+	struct conn_set *set;
+	struct account *account;
+	struct peer peer;
+	int fd;	   /* -1 once gone */
+	int pidfd; /* may be -1 */
+	bool admin;
+	const struct conn_refusal *refusal; /* NULL: served */
+	enum conn_state state;
+	enum conn_place place;
+	bool busy;	 /* a function of ours works on it and will settle it */
+	bool more;	 /* bytes may wait, here or in the socket, that were not looked at */
+	bool completed;	 /* its first request was read */
+	bool progressed; /* a request was completed or reply bytes left since it was settled last */
+	bool owing;	 /* on conn_set.owing */
+	uint64_t turn;	 /* in which `taken` requests were taken */
+	int taken;
+	int64_t since_ms; /* on conn_set.owing since */
+	struct buf in;	  /* bytes that recv() gave beyond the last whole request */
+	struct buf out;	  /* bytes that send() did not take */
+	int64_t charged;  /* of both, to the account */
+	struct event read, write;
+	struct request_list requests; /* not ended yet */
+	TAILQ_ENTRY(conn) of_all, of_place, of_owing;
+};
+TAILQ_HEAD(conn_list, conn);
+
+/* --- conn.c --- */
+
+/* Takes over both descriptors; they are closed at once if the uid has far too many connections. */
+void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bool admin);
+/* Sends a whole reply, or keeps what the socket does not take. The connection may be gone after. */
+void conn_send(struct conn *c, const struct buf *reply);
+/* Sends of what was kept as much as the socket takes. The connection may be gone after. */
+void conn_push(struct conn *c);
+/* A request has ended. May free the connection: return at once. */
+void conn_request_ended(struct conn *c);
+/* Closes at once; the requests that wait hear of it from the loop. Does not free. */
+void conn_close(struct conn *c);
+/* No more is read; what was asked is still answered, unless it waits for upstream. */
+void conn_drain(struct conn *c);
+/* Calls `gone` of each request that has one. From the loop only. */
+void conn_tell(struct conn *c);
+/* Brings the account up to date with what this connection has buffered. */
+void conn_charge(struct conn *c);
+/* Decides where the connection waits next. May free it: return at once. */
+void conn_settle(struct conn *c);
+void conn_move(struct conn *c, enum conn_place place);
+/* May the connection, for its uid, have one more request without a reply; read more bytes? */
+bool conn_has_room_to_wait(const struct conn *c);
+bool conn_has_room_to_read(const struct conn *c);
+
+/* --- conn_input.c --- */
+
+/* Goes on with what is here, then with what is in the socket. May free the connection: return at
+ * once. */
+void conn_run(struct conn *c);

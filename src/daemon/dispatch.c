@@ -1,0 +1,126 @@
+/* The method table: one row per method, its role checked once, here. */
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/daemon.h"
+#include "daemon/op.h"
+
+static const struct {
+	const char *name;
+	bool admin;
+	op_fn handle;
+} dispatch_methods[] = {
+	{ "hello", false, op_hello },	{ "acquire", false, op_acquire },
+	{ "renew", false, op_renew },	{ "release", false, op_release },
+	{ "whoami", false, op_whoami }, { "list", false, op_list },
+	{ "status", true, op_status },	{ "leases", true, op_leases },
+	{ "rotate", true, op_rotate },	{ "revoke", true, op_revoke },
+	{ "import", true, op_import },	{ "audit_read", true, op_audit_read },
+	{ "reload", true, op_reload },
+};
+
+void dispatch(void *daemon, struct request *r)
+{
+	struct daemon *d = daemon;
+	const char *method = message_method(r->message);
+
+	if (d->stopping) {
+		request_fail(r, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(dispatch_methods); i++) {
+		if (strcmp(dispatch_methods[i].name, method) != 0)
+			continue;
+		if (dispatch_methods[i].admin && !r->admin)
+			request_fail(r, PROTO_DENIED, -1, "%s is for the admin socket, %s", method,
+				     d->config->admin_socket_path);
+		else
+			dispatch_methods[i].handle(d, r);
+		return;
+	}
+	request_fail(r, PROTO_INVALID_REQUEST, -1, "unknown method");
+}
+
+static bool op_read_int(const struct op_param *p, const struct value *v, void *to)
+{
+	int64_t n;
+
+	if (!value_int(v, &n) || n < p->min || n > p->max)
+		return false;
+	memcpy(to, &n, sizeof(n));
+	return true;
+}
+
+static bool op_read_text(const struct op_param *p, const struct value *v, void *to)
+{
+	const char *text = value_text(v);
+	int64_t n = text ? (int64_t)strlen(text) : -1;
+
+	if (n < p->min || n > p->max)
+		return false;
+	memcpy(to, &text, sizeof(const char *));
+	return true;
+}
+
+static bool op_read_bool(const struct value *v, void *to)
+{
+	bool b = value_bool(v, false);
+
+	if (value_type(v) != VALUE_BOOL)
+		return false;
+	memcpy(to, &b, sizeof(b));
+	return true;
+}
+
+static bool op_read_one(const struct op_param *p, const struct value *v, void *to)
+{
+	switch (p->type) {
+	case OP_INT:
+		return op_read_int(p, v, to);
+	case OP_TEXT:
+		return op_read_text(p, v, to);
+	case OP_BOOL:
+		return op_read_bool(v, to);
+	}
+	return false;
+}
+
+static const char *op_expected(const struct op_param *p, char *text, size_t size)
+{
+	switch (p->type) {
+	case OP_INT:
+		(void)snprintf(text, size, "an integer from %lld to %lld", (long long)p->min,
+			       (long long)p->max);
+		return text;
+	case OP_TEXT:
+		(void)snprintf(text, size, "text of %lld to %lld bytes", (long long)p->min,
+			       (long long)p->max);
+		return text;
+	case OP_BOOL:
+		return "true or false";
+	}
+	return "";
+}
+
+bool op_read(struct request *r, const struct op_param *params, size_t n, void *into)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct op_param *p = &params[i];
+		const struct value *v = value_get(request_params(r), p->name);
+		char text[96];
+
+		if ((!v || value_type(v) == VALUE_NIL) && !p->required)
+			continue;
+		if (v && op_read_one(p, v, (char *)into + p->offset))
+			continue;
+		request_fail(r, PROTO_INVALID_REQUEST, -1, "%s must be %s", p->name,
+			     op_expected(p, text, sizeof(text)));
+		return false;
+	}
+	return true;
+}
+
+void op_short_hash(const char *hash, char ret[9])
+{
+	(void)snprintf(ret, 9, "%.8s", hash);
+}

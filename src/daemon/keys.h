@@ -1,0 +1,114 @@
+/*
+ * The keys in memory: every key of the store that is not deleted. key_drive() looks at one key and
+ * starts the next thing to be done for it: mint, burn, prolong, delete; one upstream call per key
+ * at a time. Its parts are in mint.c, burn.c, extend.c and retire.c.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/clock.h"
+#include "base/map.h"
+#include "core/key.h"
+#include "core/litellm.h"
+#include "daemon/acquire.h"
+#include "daemon/upstream.h"
+
+struct daemon;
+struct event;
+struct keys;
+struct audit_row;
+struct secret;
+struct shared;
+
+/* What a mint has still to do. */
+enum mint_step { MINT_PREPARE, MINT_POST, MINT_CHECK, MINT_DONE };
+enum burn_step { BURN_POST, BURN_BLOCK, BURN_RENAME, BURN_CHECK };
+
+struct key {
+	struct daemon *d;
+	struct key_row row;
+	struct key_row pending; /* the turn's draft of it */
+	bool drafted;
+	unsigned pins;		    /* changes and calls that name it */
+	struct secret *secret;	    /* NULL when nothing needs it: it can be read from the store */
+	struct shared *shared;	    /* its profile's, or NULL */
+	unsigned n_leases, n_fixed; /* active */
+
+	struct upstream_call *call; /* the one under way */
+	bool storing; /* a change that decides what comes next is on its way to the disk */
+	struct event *timer;
+	int64_t drive_at_ms; /* boot time at which the timer fires; 0: it isn't armed */
+	enum mint_step mint;
+	enum burn_step burn;
+	bool orphan; /* an intent that nobody wants any more */
+	bool sent;   /* upstream may have it, or may yet get it from a POST without an answer */
+	bool sent_before;	 /* `sent` before the POST under way */
+	bool blocked;		 /* upstream was told to, until it may be deleted */
+	int64_t late_until_ms;	 /* Unix: a POST without an answer may bring it back until then */
+	int64_t abandoned_at_ms; /* boot time since which an intent has had no waiter; 0: it has */
+	bool corrected;		 /* a fresh key's life was put right once */
+	bool name_taken;	 /* the last POST was refused because of the alias */
+	unsigned names_tried;	 /* aliases that were taken */
+	bool rename_wanted;	 /* upstream doesn't know it by row.alias yet */
+	bool dead;		 /* proven, or revoked: deleted whoever holds it */
+	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */
+	unsigned burn_tries;
+	int64_t call_deadline_ms; /* of the next call: no attempt starts after it (boot time); 0:
+				     none */
+	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
+	bool extend_wanted;	  /* a waiter needs more life than the key has */
+	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
+	bool checking;	   /* the call under way is that check */
+	unsigned failures; /* in a row, of what is being done */
+	struct acquire_list waiters; /* requests that wait for this very key */
+
+	UT_hash_handle by_id;
+};
+
+struct keys *keys_new(struct daemon *d);
+void keys_free(struct keys *keys);
+DEFINE_CLEANUP(struct keys, keys)
+
+/* Adds a key with this row: its row is in the store, or on its way there. */
+struct key *key_add(struct daemon *d, const struct key_row *row);
+struct key *keys_find(const struct keys *keys, const char *id);
+struct key *keys_find_hash(const struct keys *keys, const char *hash);
+/* The first key, then the next of a key; NULL at the end. A key may go while its successor is
+ * looked at next. */
+struct key *keys_first(const struct keys *keys);
+struct key *keys_next(const struct key *key);
+/* A dedicated intent of this idempotency key, or NULL. */
+struct key *keys_find_intent(const struct keys *keys, int64_t uid, const char *profile,
+			     const char *request_id);
+
+void key_pin(struct key *k);
+void key_unpin(struct key *k); /* frees a key that is over */
+/* The turn's draft of the row, made from the row at the first call. */
+struct key_row *key_pending(struct key *k);
+void key_settle(struct key *k, bool committed);
+void key_row_set(struct key_row *row, unsigned set, const struct key_row *to);
+
+/* Starts whatever is due for this key, or arms its timer. Called after anything about it changed.
+ */
+void key_drive(struct key *k);
+/* Calls key_drive() after `ms`, or sooner if that was asked for before. */
+void key_drive_in(struct key *k, int64_t ms);
+/* After a failure: again later, later each time. */
+void key_retry(struct key *k);
+/* A POST of it has no answer: it is not deleted before that must have come. */
+void key_expect_late(struct key *k);
+/* Upstream is to be told its alias. */
+void key_want_rename(struct key *k);
+/* Starts an upstream call for the key; `done` gets the key and clears k->call first of all. */
+void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn done);
+/* Reads the secret from the store if it isn't in memory. False: it cannot be had (logged). */
+bool key_need_secret(struct key *k);
+void key_drop_secret(struct key *k);
+/* Milliseconds until it expires; INT64_MAX if never. */
+int64_t key_remaining_ms(const struct key *k, int64_t wall_ms);
+const struct profile *key_profile(const struct key *k);
+/* Adds the keyed tag of the key's hash and its profile to an audit row. */
+void key_describe(const struct key *k, struct audit_row *row);

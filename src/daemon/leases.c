@@ -1,0 +1,474 @@
+/* Active leases and their holders. A holder is one process, watched by one pidfd however many
+ * leases it has. */
+#include "daemon/leases.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "core/audit.h"
+#include "daemon/account.h"
+#include "daemon/daemon.h"
+#include "daemon/keys.h"
+#include "daemon/turn.h"
+#include "io/process.h"
+
+#define LEASE_RETRY_MS 1000
+
+struct holder_id {
+	int64_t pid;
+	uint64_t start;
+};
+
+struct holder {
+	struct leases *leases;
+	struct holder_id id;
+	struct lease_list held;
+	int pidfd;
+	struct event *ended;
+	UT_hash_handle by_process;
+};
+
+struct leases {
+	struct daemon *d;
+	struct lease *by_id;
+	struct lease *by_request;
+	struct holder *holders;
+};
+
+struct leases *leases_new(struct daemon *d)
+{
+	struct leases *leases = xcalloc(1, sizeof(*leases));
+
+	leases->d = d;
+	return leases;
+}
+
+static void holder_free(struct holder *h)
+{
+	HASH_DELETE(by_process, h->leases->holders, h);
+	event_free(h->ended);
+	fd_close(&h->pidfd);
+	free(h);
+}
+
+static void lease_detach(struct lease *l)
+{
+	struct holder *h = l->holder;
+
+	if (!h)
+		return;
+	TAILQ_REMOVE(&h->held, l, of_holder);
+	l->holder = NULL;
+	if (TAILQ_EMPTY(&h->held))
+		holder_free(h);
+}
+
+static void lease_free(struct lease *l)
+{
+	if (l->indexed)
+		HASH_DELETE(by_request, l->d->leases->by_request, l);
+	lease_detach(l);
+	if (l->timer)
+		event_free(l->timer);
+	if (l->key)
+		key_unpin(l->key);
+	if (l->account) {
+		l->account->leases--;
+		account_put(l->d->accounts, l->account);
+	}
+	free(l);
+}
+
+void leases_free(struct leases *leases)
+{
+	struct lease *l, *next;
+
+	if (!leases)
+		return;
+	HASH_ITER (by_id, leases->by_id, l, next) {
+		HASH_DELETE(by_id, leases->by_id, l);
+		lease_free(l);
+	}
+	free(leases);
+}
+
+static void lease_request_set(struct lease_request *to, int64_t uid, const char *profile,
+			      const char *request_id)
+{
+	memset(to, 0, sizeof(*to));
+	to->uid = uid;
+	(void)snprintf(to->profile, sizeof(to->profile), "%s", profile);
+	(void)snprintf(to->request_id, sizeof(to->request_id), "%s", request_id);
+}
+
+static void lease_index(struct lease *l)
+{
+	struct leases *leases = l->d->leases;
+	struct lease *first;
+
+	if (!l->row.request_id[0])
+		return;
+	lease_request_set(&l->request, l->row.uid, l->row.profile, l->row.request_id);
+	if (l->row.bind == LEASE_PROCESS) {
+		l->request.pid = l->row.holder_pid;
+		l->request.start = l->row.holder_start;
+	}
+	HASH_FIND(by_request, leases->by_request, &l->request, sizeof(l->request), first);
+	l->indexed = !first;
+	if (l->indexed)
+		HASH_ADD(by_request, leases->by_request, request, sizeof(l->request), l);
+}
+
+struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct key *key)
+{
+	struct lease *l = xcalloc(1, sizeof(*l));
+
+	l->d = d;
+	l->row = *row;
+	l->key = key;
+	if (key)
+		key_pin(key);
+	l->account = account_get(d->accounts, row->uid);
+	l->account->leases++;
+	lease_index(l);
+	return l;
+}
+
+static void lease_count(struct lease *l, int by)
+{
+	if (!l->key)
+		return;
+	l->key->n_leases += (unsigned)by;
+	if (!l->row.refreshable)
+		l->key->n_fixed += (unsigned)by;
+}
+
+/* Each ends by itself; one that cannot be written down now tries again. */
+static void holder_on_end(int fd, short what, void *userdata)
+{
+	struct holder *h = userdata;
+	struct lease *l, *next;
+
+	(void)fd;
+	(void)what;
+	(void)event_del(h->ended);
+	for (l = TAILQ_FIRST(&h->held); l; l = next) {
+		next = TAILQ_NEXT(l, of_holder);
+		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
+	}
+}
+
+static struct holder *holder_new(struct leases *leases, const struct holder_id *id, int pidfd)
+{
+	struct holder *h = xcalloc(1, sizeof(*h));
+
+	h->leases = leases;
+	h->id = *id;
+	TAILQ_INIT(&h->held);
+	h->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
+	if (h->pidfd >= 0)
+		h->ended = event_new(leases->d->base, h->pidfd, EV_READ | EV_PERSIST, holder_on_end,
+				     h);
+	if (!h->ended || event_add(h->ended, NULL) < 0) {
+		log_error("no descriptor to watch process %d with: %s", (int)id->pid,
+			  strerrordesc_np(errno));
+		if (h->ended)
+			event_free(h->ended);
+		fd_close(&h->pidfd);
+		free(h);
+		return NULL;
+	}
+	HASH_ADD(by_process, leases->holders, id, sizeof(h->id), h);
+	return h;
+}
+
+static int lease_watch(struct lease *l, int pidfd)
+{
+	struct leases *leases = l->d->leases;
+	struct holder_id id = { .pid = l->row.holder_pid, .start = l->row.holder_start };
+	struct holder *h;
+
+	HASH_FIND(by_process, leases->holders, &id, sizeof(id), h);
+	if (pidfd < 0 || process_ended(pidfd))
+		return -ESRCH;
+	if (!h)
+		h = holder_new(leases, &id, pidfd);
+	if (!h)
+		return -EMFILE;
+	l->holder = h;
+	TAILQ_INSERT_TAIL(&h->held, l, of_holder);
+	return 0;
+}
+
+static void lease_on_timer(int fd, short what, void *userdata)
+{
+	struct lease *l = userdata;
+
+	(void)fd;
+	(void)what;
+	if (l->due)
+		lease_end(l, l->due_state, l->due, NULL, NULL, NULL);
+	else if (l->row.bind == LEASE_TTL && l->ends_boot_ms > clock_now().boot_ms)
+		lease_look_again(l); /* renewed, or over a day away */
+	else
+		lease_end(l, l->row.bind == LEASE_TTL ? LEASE_EXPIRED : LEASE_RELEASED,
+			  l->row.bind == LEASE_TTL ? "expire" : "release", NULL, NULL, NULL);
+}
+
+static void lease_timer_in(struct lease *l, int64_t ms)
+{
+	int64_t wait = MIN_OF(MAX_OF(ms, 1), INT64_C(86400000));
+	struct timeval tv = { .tv_sec = wait / 1000, .tv_usec = wait % 1000 * 1000 };
+
+	if (!l->timer)
+		l->timer = evtimer_new(l->d->base, lease_on_timer, l);
+	if (!l->timer)
+		abort();
+	(void)evtimer_add(l->timer,
+			  &tv); /* fails only without memory, when the process ends anyway */
+}
+
+/* Its end is worked out once, on the clock that nobody sets. */
+static void lease_arm(struct lease *l)
+{
+	struct instant now = clock_now();
+
+	l->ends_boot_ms = now.boot_ms + l->row.ends_at_ms - now.wall_ms;
+	lease_look_again(l);
+}
+
+void lease_look_again(struct lease *l)
+{
+	if (l->row.bind == LEASE_TTL)
+		lease_timer_in(l, l->ends_boot_ms - clock_now().boot_ms);
+}
+
+void lease_move(struct lease *l, struct key *key)
+{
+	struct key *old = l->key;
+
+	if (old == key)
+		return;
+	lease_count(l, -1);
+	key_pin(key);
+	l->key = key;
+	lease_count(l, 1);
+	if (old) {
+		key_drive(old);
+		key_unpin(old);
+	}
+}
+
+int lease_begin(struct lease *l, int pidfd)
+{
+	l->counted = true;
+	lease_count(l, 1);
+	HASH_ADD_KEYPTR(by_id, l->d->leases->by_id, l->row.id, strlen(l->row.id), l);
+	if (l->row.bind == LEASE_TTL) {
+		lease_arm(l);
+		return 0;
+	}
+	return lease_watch(l, pidfd);
+}
+
+void lease_pin(struct lease *l)
+{
+	l->pins++;
+}
+
+void lease_unpin(struct lease *l)
+{
+	l->pins--;
+	if (l->pins > 0 || (l->counted && l->row.state == LEASE_ACTIVE))
+		return;
+	if (l->counted)
+		HASH_DELETE(by_id, l->d->leases->by_id, l);
+	lease_free(l);
+}
+
+struct lease_row *lease_pending(struct lease *l)
+{
+	if (!l->drafted)
+		l->pending = l->row;
+	l->drafted = true;
+	return &l->pending;
+}
+
+void lease_settle(struct lease *l, bool committed)
+{
+	bool moved =
+		l->drafted && committed && l->counted && l->pending.ends_at_ms != l->row.ends_at_ms;
+
+	if (l->drafted && committed)
+		l->row = l->pending;
+	l->drafted = false;
+	if (moved)
+		lease_arm(l);
+}
+
+void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *to)
+{
+	if (set & LEASE_SET_ALL)
+		*row = *to;
+	if (set & LEASE_SET_STATE && row->state == LEASE_ACTIVE) {
+		row->state = to->state;
+		row->ended_at_ms = to->ended_at_ms;
+	}
+	if (set & LEASE_SET_ENDS_AT)
+		row->ends_at_ms = to->ends_at_ms;
+	if (set & LEASE_SET_KEY)
+		memcpy(row->key_id, to->key_id, sizeof(row->key_id));
+}
+
+struct lease *leases_find(const struct leases *leases, const char *id)
+{
+	struct lease *l;
+
+	HASH_FIND(by_id, leases->by_id, id, strlen(id), l);
+	return l && !l->ending ? l : NULL;
+}
+
+struct lease *leases_first(const struct leases *leases)
+{
+	return leases->by_id;
+}
+
+struct lease *leases_next(const struct lease *l)
+{
+	return l->by_id.next;
+}
+
+uint64_t leases_count(const struct leases *leases)
+{
+	return HASH_CNT(by_id, leases->by_id);
+}
+
+bool lease_is_of(const struct lease *l, const struct peer *peer)
+{
+	if (l->row.uid != peer->uid)
+		return false;
+	return l->row.bind != LEASE_PROCESS ||
+	       (l->row.holder_pid == peer->pid && l->row.holder_start == peer->start_time);
+}
+
+struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
+				  const char *profile, const char *request_id)
+{
+	struct lease_request wanted;
+	struct lease *l;
+
+	lease_request_set(&wanted, peer->uid, profile, request_id);
+	HASH_FIND(by_request, leases->by_request, &wanted, sizeof(wanted), l);
+	if (!l) {
+		wanted.pid = peer->pid;
+		wanted.start = peer->start_time;
+		HASH_FIND(by_request, leases->by_request, &wanted, sizeof(wanted), l);
+	}
+	return l && !l->ending ? l : NULL;
+}
+
+/* Carries a lease's end through the commit. */
+struct lease_ending {
+	struct lease *lease;
+	enum lease_state state;
+	const char *event;
+	bool by_itself;
+	lease_ended_fn done;
+	void *userdata;
+};
+
+/* Nothing has happened; but what ends a lease may have come meanwhile, and comes only once. */
+static void lease_not_ended(struct lease *l, const struct lease_ending *e)
+{
+	l->ending = false;
+	lease_count(l, 1);
+	if (e->by_itself) {
+		l->due = e->event;
+		l->due_state = e->state;
+	}
+	if (l->due || l->row.bind == LEASE_TTL || (l->holder && process_ended(l->holder->pidfd)))
+		lease_timer_in(l, LEASE_RETRY_MS);
+}
+
+static void lease_ended(void *userdata, int outcome)
+{
+	struct lease_ending *e = userdata;
+	struct lease *l = e->lease;
+
+	if (outcome != 0) {
+		lease_not_ended(l, e);
+	} else {
+		lease_detach(l);
+		if (l->key)
+			key_drive(l->key);
+	}
+	if (e->done)
+		e->done(e->userdata, outcome);
+	free(e);
+}
+
+/* A dedicated key goes with its last lease, in the same commit. */
+static void lease_end_key(struct lease *l, struct change *c, int64_t now)
+{
+	struct key_row to = { .state = KEY_RETIRING, .changed_at_ms = now, .delete_at_ms = now };
+
+	if (l->key && l->key->row.mode == PROFILE_DEDICATED && l->key->row.state == KEY_LIVE &&
+	    l->key->n_leases == 0)
+		change_key(c, l->key, KEY_SET_STATE | KEY_SET_DELETE_AT, &to);
+}
+
+static void lease_end_describe(const struct lease *l, enum lease_state state, const struct peer *by,
+			       struct audit_row *a)
+{
+	static const char *const reasons[] = { [LEASE_RELEASED] = "its process has ended",
+					       [LEASE_EXPIRED] = "its time was over",
+					       [LEASE_REVOKED] = "its key is gone" };
+
+	if (l->key)
+		key_describe(l->key, a);
+	(void)snprintf(a->profile, sizeof(a->profile), "%s", l->row.profile);
+	(void)snprintf(a->lease, sizeof(a->lease), "%s", l->row.id);
+	(void)snprintf(a->rule, sizeof(a->rule), "%s", l->row.rule);
+	if (by)
+		return;
+	a->uid = l->row.uid;
+	a->gid = l->row.gid;
+	a->pid = l->row.bind == LEASE_PROCESS ? l->row.holder_pid : l->row.pid;
+	a->start_time = l->row.holder_start;
+	(void)snprintf(a->detail, sizeof(a->detail), "%s", reasons[state]);
+}
+
+void lease_end(struct lease *l, enum lease_state state, const char *event, const struct peer *by,
+	       lease_ended_fn done, void *userdata)
+{
+	struct lease_ending *e;
+	struct audit_row *a;
+	struct change *c;
+	struct lease_row to = { .state = state };
+
+	if (l->ending)
+		return;
+	e = xcalloc(1, sizeof(*e));
+	e->lease = l;
+	e->state = state;
+	e->event = event;
+	e->by_itself = !by;
+	e->done = done;
+	e->userdata = userdata;
+	l->ending = true;
+	lease_count(l, -1);
+	c = change_new(l->d->turn, lease_ended, e);
+	a = change_audit(c, event, "ok", by);
+	to.ended_at_ms = a->wall_ms;
+	lease_end_describe(l, state, by, a);
+	change_lease(c, l, LEASE_SET_STATE, &to);
+	lease_end_key(l, c, a->wall_ms);
+	change_submit(c);
+}

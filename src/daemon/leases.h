@@ -1,0 +1,95 @@
+/*
+ * The active leases in memory, and the processes that hold some of them. A lease ends by its own
+ * reason (the process has gone, its time is over, released, revoked): lease_end() writes that down,
+ * and a dedicated key goes with its last lease in the same commit.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/map.h"
+#include "core/lease.h"
+
+struct account;
+struct audit_row;
+struct change;
+struct daemon;
+struct event;
+struct holder;
+struct key;
+struct leases;
+struct peer;
+
+/* What an acquire that is repeated has in common with its first. Hashed as a whole: zeroed before
+ * it is filled. */
+struct lease_request {
+	int64_t uid;
+	int64_t pid; /* with `start`, of the process it is bound to; 0 for a TTL lease */
+	uint64_t start;
+	char profile[PROFILE_NAME_MAX];
+	char request_id[REQUEST_ID_MAX];
+};
+
+struct lease {
+	struct daemon *d;
+	struct lease_row row;
+	struct lease_row pending; /* the turn's draft */
+	bool drafted;
+	unsigned pins;
+	bool counted;	 /* in its key's n_leases */
+	bool ending;	 /* lease_end() is on its way to the disk */
+	const char *due; /* the event it must end with as soon as that can be written */
+	enum lease_state due_state;
+	struct key *key;	 /* pinned; NULL for a static profile */
+	struct account *account; /* charged for it */
+	struct holder *holder;	 /* LEASE_PROCESS */
+	struct event *timer;	 /* LEASE_TTL */
+	int64_t ends_boot_ms;	 /* LEASE_TTL: boot time of its end; the wall clock may be set */
+	TAILQ_ENTRY(lease) of_holder;
+	bool indexed; /* in the table of requests, from lease_new() on */
+	struct lease_request request;
+	UT_hash_handle by_id, by_request;
+};
+TAILQ_HEAD(lease_list, lease);
+
+struct leases *leases_new(struct daemon *d);
+void leases_free(struct leases *leases);
+DEFINE_CLEANUP(struct leases, leases)
+
+/* A lease that is being granted, charged to its uid; not yet found by anyone. */
+struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct key *key);
+/*
+ * It is committed: counts for its key, is found by its id, and ends with its process (`pidfd` is
+ * duplicated) or its time. -ESRCH: the process has gone already; the caller ends the lease.
+ */
+int lease_begin(struct lease *l, int pidfd) _must_check_;
+void lease_pin(struct lease *l);
+void lease_unpin(struct lease *l); /* frees a lease that is over or never began */
+struct lease_row *lease_pending(struct lease *l);
+void lease_settle(struct lease *l, bool committed);
+void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *to);
+
+struct lease *leases_find(const struct leases *leases, const char *id);
+/* The lease that an acquire with this idempotency key got before, or is being granted just now;
+ * NULL. */
+struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
+				  const char *profile, const char *request_id);
+struct lease *leases_first(const struct leases *leases);
+struct lease *leases_next(const struct lease *l);
+uint64_t leases_count(const struct leases *leases);
+/* May this peer speak of this lease: the same uid, and the same process if it is bound to one. */
+bool lease_is_of(const struct lease *l, const struct peer *peer);
+
+/*
+ * Ends it; `done` (may be NULL) with `userdata` when that is committed or failed. `by` NULL: it
+ * ends by itself, so what cannot be written down now is tried again. `event` is a constant.
+ */
+typedef void (*lease_ended_fn)(void *userdata, int outcome);
+void lease_end(struct lease *l, enum lease_state state, const char *event, const struct peer *by,
+	       lease_ended_fn done, void *userdata);
+/* It holds another key of its profile from now on. */
+void lease_move(struct lease *l, struct key *key);
+/* The machine has slept, which timers don't count: its end may have come. */
+void lease_look_again(struct lease *l);

@@ -1,0 +1,60 @@
+/* The methods of the protocol (proto/PROTOCOL.md): their handlers, and how they read their params.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+#include "daemon/request.h"
+
+struct daemon;
+struct key;
+
+enum op_type { OP_TEXT, OP_INT, OP_BOOL };
+
+/*
+ * One param of a method, read into the member at `offset`: const char * (borrowed from the
+ * request), int64_t or bool. An absent one leaves the member as it is. `min`, `max`: of an integer,
+ * or of a text's length in bytes.
+ */
+struct op_param {
+	const char *name;
+	enum op_type type;
+	bool required;
+	size_t offset;
+	int64_t min, max;
+};
+
+#define OP_LIST_DEFAULT 50
+#define OP_LIST_MAX 100
+
+/* Reads all into `into`. False: the request was ended with invalid_request, naming the param. */
+bool op_read(struct request *r, const struct op_param *params, size_t n, void *into) _must_check_;
+
+/* What a method is called and who may call it; the table is in dispatch.c. */
+typedef void (*op_fn)(struct daemon *d, struct request *r);
+
+void dispatch(void *daemon, struct request *r);
+
+void op_acquire(struct daemon *d, struct request *r);
+void op_hello(struct daemon *d, struct request *r);
+void op_whoami(struct daemon *d, struct request *r);
+void op_list(struct daemon *d, struct request *r);
+void op_renew(struct daemon *d, struct request *r);
+void op_release(struct daemon *d, struct request *r);
+/* admin */
+void op_status(struct daemon *d, struct request *r);
+void op_leases(struct daemon *d, struct request *r);
+void op_rotate(struct daemon *d, struct request *r);
+void op_revoke(struct daemon *d, struct request *r);
+void op_import(struct daemon *d, struct request *r);
+void op_audit_read(struct daemon *d, struct request *r);
+void op_reload(struct daemon *d, struct request *r);
+
+/* Ends a `rotate` that has succeeded: `k` is the new generation, `old` (may be NULL) the one
+ * before. */
+void op_rotate_reply(struct request *r, const struct key *k, const struct key *old);
+/* The first 8 digits of a key's hash, as the protocol shows it. */
+void op_short_hash(const char *hash, char ret[9]);

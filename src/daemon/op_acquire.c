@@ -1,0 +1,216 @@
+/* Reads an acquire, and decides whether this peer may have what it asks for. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "core/policy.h"
+#include "daemon/account.h"
+#include "daemon/acquire.h"
+#include "daemon/daemon.h"
+#include "daemon/denials.h"
+#include "daemon/leases.h"
+#include "daemon/op.h"
+
+#define OP_TIMEOUT_MAX_MS 600000
+#define OP_TTL_MIN_MS 1000
+#define OP_YEARS_MS INT64_C(3153600000000) /* a hundred years: no honest wish is longer */
+
+struct acquire_params {
+	const char *profile, *lease, *bind, *request_id;
+	bool refreshable;
+	int64_t ttl_ms, min_valid_ms, timeout_ms;
+};
+
+#define PARAM(name, type, min, max)                                                 \
+	{                                                                           \
+#name, type, false, offsetof(struct acquire_params, name), min, max \
+	}
+static const struct op_param acquire_params[] = {
+	PARAM(profile, OP_TEXT, 1, PROFILE_NAME_MAX - 1),
+	PARAM(lease, OP_TEXT, 1, ID_SIZE - 1),
+	PARAM(bind, OP_TEXT, 1, 16),
+	PARAM(request_id, OP_TEXT, 1, REQUEST_ID_MAX - 1),
+	PARAM(refreshable, OP_BOOL, 0, 0),
+	PARAM(ttl_ms, OP_INT, OP_TTL_MIN_MS, OP_YEARS_MS),
+	PARAM(min_valid_ms, OP_INT, 0, OP_YEARS_MS),
+	PARAM(timeout_ms, OP_INT, 1, OP_TIMEOUT_MAX_MS),
+};
+#undef PARAM
+
+static bool op_acquire_is_printable(const char *text)
+{
+	for (; *text; text++)
+		if (*text <= ' ' || *text > '~')
+			return false;
+	return true;
+}
+
+/* What does not fit together. NULL if all is well. */
+static const char *op_acquire_error(const struct acquire_params *p)
+{
+	int bind = lease_bind_from_name(p->bind);
+
+	if (bind < 0)
+		return "bind must be process or ttl";
+	if (bind == LEASE_CONNECTION)
+		return "bind = connection is not served by this version; use process or ttl";
+	if (p->ttl_ms >= 0 && bind != LEASE_TTL)
+		return "ttl_ms goes with bind = ttl";
+	if (p->lease && p->profile)
+		return "profile and lease don't go together: a lease has its profile";
+	if (!op_acquire_is_printable(p->request_id))
+		return "request_id must be printable ASCII without spaces";
+	return NULL;
+}
+
+static int64_t op_acquire_ttl(const struct daemon *d, const struct acquire_params *p,
+			      const struct rule *rule)
+{
+	const struct timing *t = &d->config->timing;
+	int64_t cap =
+		rule->ttl_cap_ms > 0 ? MIN_OF(rule->ttl_cap_ms, t->ttl_max_ms) : t->ttl_max_ms;
+
+	return MIN_OF(p->ttl_ms >= 0 ? p->ttl_ms : t->ttl_default_ms, cap);
+}
+
+static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
+				      const struct acquire_params *p, const struct profile *profile,
+				      const struct rule *rule)
+{
+	const struct timing *t = &d->config->timing;
+	struct acquire *a = xcalloc(1, sizeof(*a));
+	int64_t life = profile->duration_ms ? profile->duration_ms : INT64_MAX;
+
+	a->d = d;
+	a->request = r;
+	a->bind = (enum lease_bind)lease_bind_from_name(p->bind);
+	a->refreshable = p->refreshable;
+	a->ttl_ms = op_acquire_ttl(d, p, rule);
+	a->min_valid_asked = p->min_valid_ms >= 0;
+	a->min_valid_ms = a->min_valid_asked ? p->min_valid_ms : MIN_OF(t->min_valid_ms, life / 3);
+	a->deadline_ms =
+		clock_now().boot_ms + (p->timeout_ms >= 0 ? p->timeout_ms : t->acquire_wait_ms);
+	a->base_url = config_base_url(d->config, profile, rule);
+	(void)snprintf(a->profile, sizeof(a->profile), "%s", profile->name);
+	(void)snprintf(a->rule, sizeof(a->rule), "%s", rule->name);
+	(void)snprintf(a->request_id, sizeof(a->request_id), "%s", p->request_id);
+	return a;
+}
+
+/* Does the uid still have room for this? Ends the request if not. */
+static bool op_acquire_has_room(struct daemon *d, struct request *r, const struct profile *profile,
+				const struct rule *rule)
+{
+	struct account *account = request_account(r);
+	int64_t leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
+	int64_t mints =
+		rule->mints_per_minute >= 0 ? rule->mints_per_minute : d->config->mints_per_minute;
+	int64_t wait = 1000;
+
+	if (account->leases >= leases) {
+		request_fail(r, PROTO_LIMIT_EXCEEDED, wait,
+			     "uid %u holds %lld leases, as many as it may", account->uid,
+			     (long long)account->leases);
+		return false;
+	}
+	if (profile->mode == PROFILE_DEDICATED &&
+	    !account_take_mint(account, mints, clock_now().boot_ms, &wait)) {
+		request_fail(r, PROTO_LIMIT_EXCEEDED, wait,
+			     "uid %u has had its %lld new keys of this minute", account->uid,
+			     (long long)mints);
+		return false;
+	}
+	return true;
+}
+
+/* A repeat of an acquire whose reply was lost, or a re-read: the lease that is already there. */
+static struct lease *op_acquire_lease(struct daemon *d, struct request *r,
+				      const struct acquire_params *p, const char *profile)
+{
+	struct lease *l;
+
+	if (p->lease) {
+		l = leases_find(d->leases, p->lease);
+		return l && lease_is_of(l, request_peer(r)) ? l : NULL;
+	}
+	return p->request_id[0]
+		       ? leases_find_request(d->leases, request_peer(r), profile, p->request_id)
+		       : NULL;
+}
+
+static void op_acquire_checked(struct daemon *d, struct request *r, const struct acquire_params *p,
+			       const struct profile *profile)
+{
+	struct verdict v = policy_check(d->config, request_peer(r), profile->name);
+	struct lease *l = op_acquire_lease(d, r, p, profile->name);
+	struct acquire *a;
+
+	if (!v.allowed) {
+		denials_answer(d, r, profile->name);
+		return;
+	}
+	if (profile->duration_ms && p->min_valid_ms > profile->duration_ms) {
+		request_fail(r, PROTO_INVALID_REQUEST, -1,
+			     "min_valid_ms is over the duration of the profile's keys (%s)",
+			     profile->duration);
+		return;
+	}
+	if (l && !p->lease && (int)l->row.bind != lease_bind_from_name(p->bind)) {
+		request_fail(r, PROTO_INVALID_REQUEST, -1,
+			     "this request_id named another acquire: bind differs");
+		return;
+	}
+	if (!l && daemon_is_short(d)) {
+		request_fail(
+			r, PROTO_AUDIT_UNAVAILABLE, 1000,
+			"the disk of the state is full: leases can only end until there is room again");
+		return;
+	}
+	if (!l && !op_acquire_has_room(d, r, profile, v.rule))
+		return;
+	a = op_acquire_new(d, r, p, profile, v.rule);
+	if (l) {
+		a->lease = l;
+		a->reread = true;
+		a->bind = l->row.bind;
+	}
+	acquire_start(a, profile);
+}
+
+void op_acquire(struct daemon *d, struct request *r)
+{
+	struct acquire_params p = { .bind = "process",
+				    .request_id = "",
+				    .refreshable = true,
+				    .ttl_ms = -1,
+				    .min_valid_ms = -1,
+				    .timeout_ms = -1 };
+	const struct profile *profile;
+	const char *error;
+	struct lease *l;
+
+	if (!op_read(r, acquire_params, ARRAY_SIZE(acquire_params), &p))
+		return;
+	error = op_acquire_error(&p);
+	if (error) {
+		request_fail(r, PROTO_INVALID_REQUEST, -1, "%s", error);
+		return;
+	}
+	l = p.lease ? op_acquire_lease(d, r, &p, NULL) : NULL;
+	if (p.lease && !l) {
+		request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
+		return;
+	}
+	if (l)
+		p.profile = l->row.profile;
+	else if (!p.profile)
+		p.profile = "service";
+	profile = config_profile(d->config, p.profile);
+	if (profile)
+		op_acquire_checked(d, r, &p, profile);
+	else
+		request_fail(r, PROTO_UNKNOWN_PROFILE, -1,
+			     "no profile is called \"%s\"; `keybroker list` shows those there are",
+			     p.profile);
+}

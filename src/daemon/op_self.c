@@ -1,0 +1,332 @@
+/* What a caller may ask about itself: hello, whoami, list; and its own leases: renew, release. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "core/policy.h"
+#include "daemon/daemon.h"
+#include "daemon/keys.h"
+#include "daemon/leases.h"
+#include "daemon/op.h"
+#include "daemon/turn.h"
+
+struct op_hello_params {
+	const char *client;
+};
+
+static bool op_speaks_version_1(const struct value *versions)
+{
+	int64_t v;
+
+	if (!versions || value_type(versions) != VALUE_ARRAY)
+		return true;
+	for (size_t i = 0; i < value_len(versions); i++)
+		if (value_int(value_at(versions, i), &v) && v == 1)
+			return true;
+	return false;
+}
+
+void op_hello(struct daemon *d, struct request *r)
+{
+	static const struct op_param params[] = {
+		{ "client", OP_TEXT, false, offsetof(struct op_hello_params, client), 0, 64 },
+	};
+	struct op_hello_params p = { 0 };
+	struct buf *b;
+	int n = 0;
+
+	if (!op_read(r, params, ARRAY_SIZE(params), &p))
+		return;
+	if (!op_speaks_version_1(value_get(request_params(r), "versions"))) {
+		request_fail(r, PROTO_INVALID_REQUEST, -1, "this broker speaks protocol 1 alone");
+		return;
+	}
+	b = request_reply(r);
+	n = n < 0 ? n : pack_map(b, 5);
+	n = n < 0 ? n : pack_text(b, "broker");
+	n = n < 0 ? n : pack_text(b, KEYBROKER_VERSION);
+	n = n < 0 ? n : pack_text(b, "protocol");
+	n = n < 0 ? n : pack_int(b, 1);
+	n = n < 0 ? n : pack_text(b, "instance");
+	n = n < 0 ? n : pack_text(b, d->config->instance);
+	n = n < 0 ? n : pack_text(b, "term");
+	n = n < 0 ? n : pack_int(b, (int64_t)d->term);
+	n = n < 0 ? n : pack_text(b, "limits");
+	n = n < 0 ? n : pack_map(b, 2);
+	n = n < 0 ? n : pack_text(b, "request_bytes");
+	n = n < 0 ? n : pack_int(b, (int64_t)message_request_limits.bytes);
+	n = n < 0 ? n : pack_text(b, "reply_bytes");
+	n = n < 0 ? n : pack_int(b, (int64_t)message_reply_limits.bytes);
+	request_send(r, n);
+}
+
+static int op_pack_rules(const struct daemon *d, const struct peer *peer, struct buf *b)
+{
+	size_t matching = 0;
+	int n;
+
+	for (size_t i = 0; i < d->config->n_rules; i++)
+		matching += policy_rule_matches(&d->config->rules[i], peer);
+	n = pack_text(b, "rules");
+	n = n < 0 ? n : pack_array(b, matching);
+	for (size_t i = 0; i < d->config->n_rules && n == 0; i++)
+		if (policy_rule_matches(&d->config->rules[i], peer))
+			n = pack_text(b, d->config->rules[i].name);
+	return n;
+}
+
+static int op_pack_peer(const struct peer *p, struct buf *b)
+{
+	const struct {
+		const char *name;
+		int64_t value;
+	} numbers[] = { { "uid", p->uid },
+			{ "gid", p->gid },
+			{ "pid", p->pid },
+			{ "start_time", (int64_t)p->start_time } };
+	int n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers) && n == 0; i++) {
+		n = pack_text(b, numbers[i].name);
+		n = n < 0 ? n : pack_int(b, numbers[i].value);
+	}
+	n = n < 0 ? n : pack_text(b, "groups");
+	n = n < 0 ? n : pack_array(b, p->n_groups);
+	for (size_t i = 0; i < p->n_groups && n == 0; i++)
+		n = pack_int(b, p->groups[i]);
+	return n;
+}
+
+void op_whoami(struct daemon *d, struct request *r)
+{
+	const struct peer *p = request_peer(r);
+	struct buf *b = request_reply(r);
+	int n = pack_map(b, 6 + (p->unit[0] != '\0') + (p->exe[0] != '\0'));
+
+	n = n < 0 ? n : op_pack_peer(p, b);
+	if (p->unit[0]) {
+		n = n < 0 ? n : pack_text(b, "unit");
+		n = n < 0 ? n : pack_text(b, p->unit);
+	}
+	if (p->exe[0]) {
+		n = n < 0 ? n : pack_text(b, "exe");
+		n = n < 0 ? n : pack_text(b, p->exe);
+	}
+	n = n < 0 ? n : op_pack_rules(d, p, b);
+	request_send(r, n);
+}
+
+static int op_pack_profile(const struct daemon *d, const struct profile *p, const struct rule *rule,
+			   struct buf *b)
+{
+	_cleanup_(freep) char *base_url = config_base_url(d->config, p, rule);
+	const char *const texts[][2] = { { "name", p->name },
+					 { "mode", profile_mode_name(p->mode) },
+					 { "rule", rule->name },
+					 { "base_url", base_url } };
+	int n = pack_map(b, 5);
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts) && n == 0; i++) {
+		n = pack_text(b, texts[i][0]);
+		n = n < 0 ? n : pack_text(b, texts[i][1]);
+	}
+	n = n < 0 ? n : pack_text(b, "models");
+	n = n < 0 ? n : pack_array(b, p->n_models);
+	for (size_t i = 0; i < p->n_models && n == 0; i++)
+		n = pack_text(b, p->models[i]);
+	return n;
+}
+
+/* The next profile by name after `after` that the peer may have, or NULL. */
+static const struct profile *op_list_next(const struct daemon *d, const struct peer *peer,
+					  const char *after)
+{
+	const struct profile *best = NULL;
+
+	for (size_t i = 0; i < d->config->n_profiles; i++) {
+		const struct profile *p = &d->config->profiles[i];
+
+		if (strcmp(p->name, after) > 0 && (!best || strcmp(p->name, best->name) < 0) &&
+		    policy_check(d->config, peer, p->name).allowed)
+			best = p;
+	}
+	return best;
+}
+
+struct op_list_params {
+	const char *after;
+	int64_t limit;
+};
+
+static const struct op_param op_list_params[] = {
+	{ "after", OP_TEXT, false, offsetof(struct op_list_params, after), 0,
+	  PROFILE_NAME_MAX - 1 },
+	{ "limit", OP_INT, false, offsetof(struct op_list_params, limit), 1, OP_LIST_MAX },
+};
+
+void op_list(struct daemon *d, struct request *r)
+{
+	struct op_list_params params = { .after = "", .limit = OP_LIST_DEFAULT };
+	const struct peer *peer = request_peer(r);
+	const struct profile *p;
+	const char *last = "";
+	int64_t n = 0;
+	struct buf *b;
+	int packed;
+
+	if (!op_read(r, op_list_params, ARRAY_SIZE(op_list_params), &params))
+		return;
+	for (p = op_list_next(d, peer, params.after); p && n < params.limit;
+	     p = op_list_next(d, peer, p->name), n++)
+		last = p->name;
+	b = request_reply(r);
+	packed = pack_map(b, p ? 2 : 1);
+	packed = packed < 0 ? packed : pack_text(b, "profiles");
+	packed = packed < 0 ? packed : pack_array(b, (size_t)n);
+	for (const struct profile *q = op_list_next(d, peer, params.after); n > 0 && packed == 0;
+	     n--) {
+		packed = op_pack_profile(d, q, policy_check(d->config, peer, q->name).rule, b);
+		q = op_list_next(d, peer, q->name);
+	}
+	if (p) {
+		packed = packed < 0 ? packed : pack_text(b, "next");
+		packed = packed < 0 ? packed : pack_text(b, last);
+	}
+	request_send(r, packed);
+}
+
+/* --- renew, release --- */
+
+struct op_lease_params {
+	const char *lease;
+	int64_t ttl_ms;
+};
+
+static const struct op_param op_lease_params[] = {
+	{ "lease", OP_TEXT, true, offsetof(struct op_lease_params, lease), 1, ID_SIZE - 1 },
+	{ "ttl_ms", OP_INT, false, offsetof(struct op_lease_params, ttl_ms), 1000,
+	  INT64_C(3153600000000) },
+};
+
+/* The peer's own active lease that the request names; else the request is ended. */
+static struct lease *op_own_lease(struct daemon *d, struct request *r, struct op_lease_params *p)
+{
+	struct lease *l;
+
+	if (!op_read(r, op_lease_params, ARRAY_SIZE(op_lease_params), p))
+		return NULL;
+	l = leases_find(d->leases, p->lease);
+	if (l && lease_is_of(l, request_peer(r)))
+		return l;
+	request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
+	return NULL;
+}
+
+struct op_lease_answer {
+	struct request *r;
+	struct lease *lease; /* pinned by the change */
+	char id[ID_SIZE];
+};
+
+static struct op_lease_answer *op_lease_answer_new(struct request *r, struct lease *l)
+{
+	struct op_lease_answer *a = xcalloc(1, sizeof(*a));
+
+	a->r = r;
+	a->lease = l;
+	memcpy(a->id, l->row.id, sizeof(a->id));
+	return a;
+}
+
+static void op_renew_reply(struct request *r, const struct lease *l)
+{
+	int64_t expires = l->key ? l->key->row.expires_at_ms : 0;
+	struct buf *b = request_reply(r);
+	int n = pack_map(b, 1 + (l->row.ends_at_ms != 0) + (size_t)(expires != 0));
+
+	n = n < 0 ? n : pack_text(b, "lease");
+	n = n < 0 ? n : pack_text(b, l->row.id);
+	if (l->row.ends_at_ms) {
+		n = n < 0 ? n : pack_text(b, "lease_ends_at_ms");
+		n = n < 0 ? n : pack_int(b, l->row.ends_at_ms);
+	}
+	if (expires) {
+		n = n < 0 ? n : pack_text(b, "expires_at_ms");
+		n = n < 0 ? n : pack_int(b, expires);
+	}
+	request_send(r, n);
+}
+
+static void op_renewed(void *userdata, int outcome)
+{
+	struct op_lease_answer *a = userdata;
+
+	if (outcome != 0) {
+		request_fail(a->r, PROTO_AUDIT_UNAVAILABLE, 1000,
+			     "the renewal cannot be recorded now");
+	} else if (a->lease->row.state != LEASE_ACTIVE) {
+		request_fail(a->r, PROTO_UNKNOWN_LEASE, -1, "the lease has ended");
+	} else {
+		op_renew_reply(a->r, a->lease);
+	}
+	free(a);
+}
+
+void op_renew(struct daemon *d, struct request *r)
+{
+	struct op_lease_params p = { .ttl_ms = d->config->timing.ttl_default_ms };
+	struct lease *l = op_own_lease(d, r, &p);
+	struct lease_row to;
+	struct change *c;
+	struct verdict v;
+	int64_t cap;
+
+	if (!l)
+		return;
+	if (l->row.bind != LEASE_TTL) {
+		op_renew_reply(r, l);
+		return;
+	}
+	v = policy_check(d->config, request_peer(r), l->row.profile);
+	if (!v.allowed) {
+		request_fail(r, PROTO_DENIED, -1, "no rule allows you this profile any more");
+		return;
+	}
+	cap = v.rule->ttl_cap_ms > 0 ? MIN_OF(v.rule->ttl_cap_ms, d->config->timing.ttl_max_ms)
+				     : d->config->timing.ttl_max_ms;
+	to.ends_at_ms = clock_now().wall_ms + MIN_OF(p.ttl_ms, cap);
+	c = change_new(d->turn, op_renewed, op_lease_answer_new(r, l));
+	change_lease(c, l, LEASE_SET_ENDS_AT, &to);
+	change_submit(c);
+}
+
+static void op_released(void *userdata, int outcome)
+{
+	struct op_lease_answer *a = userdata;
+
+	if (outcome != 0) {
+		request_fail(a->r, PROTO_AUDIT_UNAVAILABLE, 1000,
+			     "the release cannot be recorded now");
+	} else {
+		struct buf *b = request_reply(a->r);
+		int n = pack_map(b, 2);
+
+		n = n < 0 ? n : pack_text(b, "lease");
+		n = n < 0 ? n : pack_text(b, a->id);
+		n = n < 0 ? n : pack_text(b, "released");
+		n = n < 0 ? n : pack_bool(b, true);
+		request_send(a->r, n);
+	}
+	free(a);
+}
+
+void op_release(struct daemon *d, struct request *r)
+{
+	struct op_lease_params p = { 0 };
+	struct lease *l = op_own_lease(d, r, &p);
+
+	if (l)
+		lease_end(l, LEASE_RELEASED, "release", request_peer(r), op_released,
+			  op_lease_answer_new(r, l));
+}

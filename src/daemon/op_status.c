@@ -1,0 +1,156 @@
+/* `status`: how the broker is, on one page. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/daemon.h"
+#include "daemon/keys.h"
+#include "daemon/leases.h"
+#include "daemon/op.h"
+#include "daemon/op_map.h"
+#include "daemon/shared.h"
+#include "daemon/upstream.h"
+#include "io/store.h"
+#include "io/store_rows.h"
+
+static void op_status_upstream(const struct daemon *d, struct op_map *m)
+{
+	static const char *const sources[] = { "none", "credential", "file", "environment" };
+	struct op_map inner = { 0 }, master = { 0 };
+	int64_t since = 0;
+
+	op_map_text(&inner, "url", d->config->upstream_url);
+	op_map_bool(&inner, "reachable", d->upstream && upstream_reachable(d->upstream, &since));
+	op_map_time(&inner, "since_ms", since);
+	op_map_text(&inner, "error", d->upstream ? upstream_last_error(d->upstream) : "");
+	if (d->config->master_key) {
+		op_map_text(&master, "source", sources[d->config->master_key_source]);
+		op_map_bool(&master, "well_known", config_master_key_is_well_known(d->config));
+		op_map_map(&inner, "master_key", &master);
+	}
+	op_map_map(m, "upstream", &inner);
+}
+
+static void op_status_keys(const struct daemon *d, struct op_map *m)
+{
+	int64_t counts[KEY_N_STATES] = { 0 };
+	struct op_map inner = { 0 };
+
+	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
+		counts[k->row.state]++;
+	for (int state = KEY_INTENT; state < KEY_DELETED; state++)
+		op_map_int(&inner, key_state_name((enum key_state)state), counts[state]);
+	op_map_map(m, "keys", &inner);
+}
+
+static void op_status_key(const struct key *k, struct op_map *m)
+{
+	char hash[9];
+
+	op_short_hash(k->row.hash, hash);
+	op_map_text(m, "alias", k->row.alias);
+	op_map_int(m, "generation", (int64_t)k->row.generation);
+	op_map_text(m, "key_hash", hash);
+}
+
+static bool op_status_is_retiring(const struct key *k, const char *profile)
+{
+	return k->row.state == KEY_RETIRING && k->row.mode == PROFILE_SHARED &&
+	       strcmp(k->row.profile, profile) == 0;
+}
+
+static void op_status_retiring(const struct daemon *d, const char *profile, struct op_map *m)
+{
+	size_t n = 0;
+
+	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
+		n += op_status_is_retiring(k, profile);
+	op_map_name(m, "retiring");
+	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, n);
+	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		struct op_map inner = { 0 };
+		int r;
+
+		if (!op_status_is_retiring(k, profile))
+			continue;
+		op_status_key(k, &inner);
+		op_map_int(&inner, "leases", k->n_leases);
+		op_map_int(&inner, "fixed", k->n_fixed);
+		op_map_time(&inner, "delete_at_ms", k->row.delete_at_ms);
+		r = op_map_end(&inner, &m->pairs);
+		m->r = m->r < 0 ? m->r : r;
+	}
+}
+
+static int64_t op_status_leases(const struct daemon *d, const char *profile)
+{
+	int64_t n = 0;
+
+	for (const struct lease *l = leases_first(d->leases); l; l = leases_next(l))
+		n += strcmp(l->row.profile, profile) == 0;
+	return n;
+}
+
+static void op_status_shared(const struct shared *s, struct op_map *m)
+{
+	op_map_text(m, "state", s->current ? "ready" : "waiting");
+	op_map_text(m, "error", s->error);
+	if (s->retry_at_ms)
+		op_map_int(m, "retry_at_ms",
+			   clock_now().wall_ms + s->retry_at_ms - clock_now().boot_ms);
+	if (!s->current)
+		return;
+	op_status_key(s->current, m);
+	op_map_time(m, "expires_at_ms", s->current->row.expires_at_ms);
+}
+
+static int op_status_profile(const struct daemon *d, const struct profile *p, struct buf *b)
+{
+	const struct shared *s = p->mode == PROFILE_SHARED ? shared_find(d, p->name) : NULL;
+	struct op_map m = { 0 };
+
+	op_map_text(&m, "name", p->name);
+	op_map_text(&m, "mode", profile_mode_name(p->mode));
+	op_map_int(&m, "leases", op_status_leases(d, p->name));
+	if (s)
+		op_status_shared(s, &m);
+	else
+		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
+	op_status_retiring(d, p->name, &m);
+	return op_map_end(&m, b);
+}
+
+static void op_status_profiles(const struct daemon *d, struct op_map *m)
+{
+	op_map_name(m, "profiles");
+	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, d->config->n_profiles);
+	for (size_t i = 0; i < d->config->n_profiles && m->r == 0; i++)
+		m->r = op_status_profile(d, &d->config->profiles[i], &m->pairs);
+	op_map_texts(m, "warnings", d->config->warnings, d->config->n_warnings);
+}
+
+void op_status(struct daemon *d, struct request *r)
+{
+	struct op_map m = { 0 }, audit = { 0 };
+	uint8_t hash[HASH_SIZE];
+	uint64_t sequence = 0;
+
+	store_audit_head(d->store, &sequence, hash);
+	op_map_text(&m, "version", KEYBROKER_VERSION);
+	op_map_text(&m, "instance", d->config->instance);
+	op_map_int(&m, "pid", getpid());
+	op_map_int(&m, "term", (int64_t)d->term);
+	op_map_int(&m, "started_at_ms", d->started_at_ms);
+	op_map_text(&m, "install", store_install(d->store));
+	op_map_text(&m, "state_dir", d->config->state_dir);
+	op_map_text(&m, "socket", d->config->socket_path);
+	op_map_text(&m, "durability",
+		    d->config->durability == DURABILITY_CRASH ? "crash" : "power_loss");
+	op_status_upstream(d, &m);
+	op_status_keys(d, &m);
+	op_map_int(&m, "leases", (int64_t)leases_count(d->leases));
+	op_map_int(&audit, "sequence", (int64_t)sequence);
+	op_map_map(&m, "audit", &audit);
+	op_status_profiles(d, &m);
+	request_send(r, op_map_end(&m, request_reply(r)));
+}

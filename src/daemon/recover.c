@@ -1,0 +1,124 @@
+/* From rows to objects. A row says by itself what is to be done with it, so there is no order to
+ * keep. */
+#include "daemon/recover.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "daemon/daemon.h"
+#include "daemon/key_work.h"
+#include "daemon/keys.h"
+#include "daemon/leases.h"
+#include "daemon/shared.h"
+#include "io/process.h"
+#include "io/store_rows.h"
+
+static int recover_key(const struct key_row *row, void *userdata)
+{
+	struct daemon *d = userdata;
+	struct key *k = key_add(d, row);
+
+	k->checked = row->mode == PROFILE_DEDICATED || row->state != KEY_LIVE;
+	if (row->state == KEY_INTENT) {
+		k->sent = true; /* who knows what the one before has sent, and when */
+		key_expect_late(k);
+	} else {
+		k->late_until_ms = row->delete_at_ms;
+	}
+	if (row->mode == PROFILE_SHARED && row->source != KEY_LEGACY)
+		shared_adopt(d, k);
+	return 0;
+}
+
+/* A process lease goes on if its process does: same boot, pid and start time. */
+static int recover_pidfd(const struct daemon *d, const struct lease_row *row)
+{
+	int fd;
+
+	if (row->bind != LEASE_PROCESS || strcmp(row->boot_id, d->boot_id) != 0)
+		return -ESRCH;
+	fd = process_open_same(row->holder_pid, row->holder_start);
+	if (fd < 0 && fd != -ESRCH)
+		log_warning("lease %s: process %d cannot be looked at (%s); the lease ends",
+			    row->id, (int)row->holder_pid, strerrordesc_np(-fd));
+	return fd;
+}
+
+static int recover_lease(const struct lease_row *row, void *userdata)
+{
+	struct daemon *d = userdata;
+	struct key *k = row->key_id[0] ? keys_find(d->keys, row->key_id) : NULL;
+	struct lease *l = lease_new(d, row, k);
+	int pidfd = recover_pidfd(d, row);
+
+	if (lease_begin(l, pidfd) < 0)
+		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
+	else if (row->key_id[0] && !k)
+		lease_end(l, LEASE_REVOKED, "revoke", NULL, NULL, NULL);
+	fd_close(&pidfd);
+	return 0;
+}
+
+/* Keys that lost their reason to live while nobody led. */
+static void recover_retire_orphans(struct daemon *d)
+{
+	struct key *k, *next;
+
+	for (k = keys_first(d->keys); k; k = next) {
+		next = keys_next(k);
+		if (k->row.state != KEY_LIVE)
+			continue;
+		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0)
+			key_retire(k, 0, "its holder has gone");
+		else if (k->shared && k->shared->current != k)
+			key_retire(k, shared_grace_ms(k), "a newer generation is live");
+	}
+}
+
+/*
+ * A rotation was under way: whether the old key has its new name is not known, so it gets it again.
+ * An intent that an imported key had replaced is given up, as it was before.
+ */
+static void recover_intents(struct daemon *d)
+{
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		struct shared *s = k->shared;
+
+		if (!s || k->row.state != KEY_INTENT)
+			continue;
+		if (s->next == k && s->current && k->row.generation > s->current->row.generation) {
+			key_want_rename(s->current);
+		} else if (s->next != k || s->current) {
+			s->next = s->next == k ? NULL : s->next;
+			k->shared = NULL;
+			key_abandon(k, "an imported key took its place");
+		}
+	}
+}
+
+int recover(struct daemon *d)
+{
+	int r = store_each_key(d->store, false, recover_key, d);
+
+	r = r < 0 ? r : store_each_lease(d->store, recover_lease, d);
+	if (r < 0)
+		return r;
+	recover_retire_orphans(d);
+	recover_intents(d);
+	return 0;
+}
+
+void recover_go(struct daemon *d)
+{
+	struct key *k, *next;
+
+	for (k = keys_first(d->keys); k; k = next) {
+		next = keys_next(k);
+		key_drive(k);
+	}
+	shared_configure(d);
+}

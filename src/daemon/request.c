@@ -1,0 +1,122 @@
+/*
+ * Requests and their replies. A reply is packed into the request's own wiping buffer, so that
+ * handlers may pack many before a turn's commit lets them go.
+ */
+#include "daemon/request.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "daemon/account.h"
+#include "daemon/conn.h"
+
+#define REQUEST_ERROR_MAX 512
+
+struct request *request_new(struct conn *c, struct message *m)
+{
+	struct request *r = xcalloc(1, sizeof(*r));
+
+	r->conn = c;
+	r->id = message_id(m);
+	r->message = m;
+	r->admin = c->admin;
+	r->reply = BUF_INIT(message_reply_limits.bytes);
+	TAILQ_INSERT_TAIL(&c->requests, r, of_conn);
+	c->account->waiting++;
+	return r;
+}
+
+const struct value *request_params(const struct request *r)
+{
+	return message_params(r->message);
+}
+
+const struct peer *request_peer(const struct request *r)
+{
+	return &r->conn->peer;
+}
+
+int request_pidfd(const struct request *r)
+{
+	return r->conn->pidfd;
+}
+
+struct account *request_account(const struct request *r)
+{
+	return r->conn->account;
+}
+
+bool request_alive(const struct request *r)
+{
+	return r->conn->state != CONN_GONE;
+}
+
+struct buf *request_reply(struct request *r)
+{
+	buf_deinit(&r->reply);
+	/* nothing but a lack of memory stops these few bytes, and that ends the daemon anywhere */
+	if (pack_result(&r->reply, r->id) < 0)
+		abort();
+	return &r->reply;
+}
+
+void request_send(struct request *r, int packed)
+{
+	if (packed < 0) {
+		log_error("a reply to %s could not be packed: it is too large or memory is gone",
+			  message_method(r->message));
+		request_fail(r, PROTO_INTERNAL, -1, "the reply could not be made");
+		return;
+	}
+	conn_send(r->conn, &r->reply);
+	request_free(r);
+}
+
+/* Formats; what does not fit is cut, but not within a character: strict clients refuse that. */
+_printf_(3, 0) static void request_format(char *text, size_t size, const char *fmt, va_list ap)
+{
+	int n = vsnprintf(text, size, fmt, ap);
+
+	if (n < 0 || (size_t)n < size)
+		return;
+	for (n = (int)size - 1; n > 0 && (text[n - 1] & 0xc0) == 0x80;)
+		n--;
+	if (n > 0 && text[n - 1] & 0x80)
+		n--;
+	text[n] = '\0';
+}
+
+void request_fail(struct request *r, enum proto_error code, int64_t retry_after_ms, const char *fmt,
+		  ...)
+{
+	char text[REQUEST_ERROR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	request_format(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	buf_deinit(&r->reply);
+	if (pack_error(&r->reply, r->id, proto_error_name(code), text, retry_after_ms) == 0)
+		conn_send(r->conn, &r->reply);
+	else
+		log_error("no memory for an error reply");
+	request_free(r);
+}
+
+void request_free(struct request *r)
+{
+	struct conn *c;
+
+	if (!r)
+		return;
+	c = r->conn;
+	TAILQ_REMOVE(&c->requests, r, of_conn);
+	c->account->waiting--;
+	message_free(r->message);
+	buf_deinit(&r->reply);
+	free(r);
+	conn_request_ended(c);
+}

@@ -1,0 +1,168 @@
+/*
+ * The end of a key: it retires, stays while its grace lasts or a fixed lease holds it, and is then
+ * deleted upstream by its hash. LiteLLM never removes anything itself.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "daemon/daemon.h"
+#include "daemon/fail.h"
+#include "daemon/key_work.h"
+#include "daemon/keys.h"
+#include "daemon/leases.h"
+#include "daemon/shared.h"
+#include "daemon/turn.h"
+
+static void retire_stored(void *userdata, int outcome)
+{
+	struct key *k = userdata;
+
+	k->storing = false;
+	if (outcome != 0) {
+		k->failures = 0;
+		key_drive_in(k, 1000);
+		return;
+	}
+	key_drive(k);
+}
+
+void key_retire(struct key *k, int64_t grace_ms, const char *why)
+{
+	struct change *c = change_new(k->d->turn, retire_stored, k);
+	struct audit_row *a = change_audit(c, "retire", "ok", NULL);
+	struct key_row to = { .state = KEY_RETIRING,
+			      .changed_at_ms = a->wall_ms,
+			      .delete_at_ms = a->wall_ms + grace_ms,
+			      .expires_at_ms = k->row.expires_at_ms };
+
+	key_describe(k, a);
+	(void)snprintf(a->detail, sizeof(a->detail), "%s: %s", k->row.alias, why);
+	memcpy(to.hash, k->row.hash, sizeof(to.hash));
+	to.source = k->row.source;
+	to.generation = k->row.generation;
+	to.created_at_ms = k->row.created_at_ms;
+	change_key(c, k, KEY_SET_STATE | KEY_SET_DELETE_AT | KEY_SET_EXPIRY | KEY_SET_IDENTITY,
+		   &to);
+	k->storing = true;
+	change_submit(c);
+}
+
+void key_kill(struct key *k, const char *why)
+{
+	k->dead = true;
+	acquire_fail_all(&k->waiters, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			 "the key was taken away meanwhile; ask again");
+	if (k->shared && k->shared->current == k)
+		shared_lost(k->shared);
+	if (k->row.state == KEY_LIVE)
+		key_retire(k, 0, why);
+	else
+		key_drive_in(k, 0);
+}
+
+static void retire_deleted(void *userdata, int outcome)
+{
+	struct key *k = userdata;
+
+	k->storing = false;
+	if (outcome != 0)
+		key_retry(k);
+	else
+		key_drop_secret(k);
+}
+
+/* Fixed leases cannot take another key: with theirs they are over. Refreshable ones take the next
+ * when they ask. */
+static void retire_end_leases(struct key *k)
+{
+	struct lease *l, *next;
+
+	for (l = leases_first(k->d->leases); l; l = next) {
+		next = leases_next(l);
+		if (l->key == k && !l->ending &&
+		    (!l->row.refreshable || k->row.mode == PROFILE_DEDICATED))
+			lease_end(l, LEASE_REVOKED, "revoke", NULL, NULL, NULL);
+	}
+}
+
+static void retire_on_delete(void *userdata, struct upstream_answer *a)
+{
+	struct key *k = userdata;
+	struct change *c;
+	struct audit_row *row;
+	struct key_row to = { .state = KEY_DELETED };
+
+	k->call = NULL;
+	FAIL_POINT("delete.after_post");
+	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
+		log_warning(
+			"profile %s: a key could not be deleted upstream, trying again later: %s",
+			k->row.profile, a->litellm.message);
+		key_drive_in(k, k->d->config->timing.delete_retry_ms);
+		return;
+	}
+	retire_end_leases(k);
+	c = change_new(k->d->turn, retire_deleted, k);
+	row = change_audit(c, "delete", "ok", NULL);
+	key_describe(k, row);
+	(void)snprintf(row->detail, sizeof(row->detail), "%s%s", k->row.alias,
+		       a->litellm.kind == LITELLM_GONE ? ": upstream did not have it any more"
+						       : "");
+	to.changed_at_ms = row->wall_ms;
+	change_key(c, k, KEY_SET_STATE, &to);
+	k->storing = true;
+	change_submit(c);
+}
+
+/* How long a key must still stay, by its own rules; 0: it may go. */
+static int64_t retire_wait_ms(const struct key *k, int64_t now)
+{
+	int64_t fixed_until = k->row.changed_at_ms + k->d->config->timing.fixed_max_ms;
+
+	if (k->dead)
+		return MAX_OF(k->late_until_ms - now, 0);
+	if (now < k->row.delete_at_ms)
+		return k->row.delete_at_ms - now;
+	if (k->row.state == KEY_RETIRING && k->n_fixed > 0 && now < fixed_until)
+		return fixed_until - now;
+	return 0;
+}
+
+static void retire_on_block(void *userdata, struct upstream_answer *a)
+{
+	struct key *k = userdata;
+
+	k->call = NULL;
+	k->blocked = a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE;
+	if (k->blocked)
+		key_drive(k);
+	else
+		key_retry(k);
+}
+
+/* Nobody may use it any more, yet it cannot be deleted: a late POST would make it anew. */
+static bool retire_must_block(const struct key *k)
+{
+	if (k->row.state != KEY_RETIRING || k->row.source == KEY_LEGACY || k->blocked)
+		return false;
+	return k->dead || (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0);
+}
+
+void key_delete_if_due(struct key *k)
+{
+	int64_t wait = retire_wait_ms(k, clock_now().wall_ms);
+
+	if (wait == 0) {
+		FAIL_POINT("delete.before_post");
+		key_call(k, LITELLM_DELETE, litellm_delete_body(k->row.hash), retire_on_delete);
+		return;
+	}
+	if (retire_must_block(k)) {
+		key_call(k, LITELLM_BLOCK, litellm_block_body(k->row.hash), retire_on_block);
+		return;
+	}
+	key_drive_in(k, wait);
+	if (k->row.state == KEY_RETIRING && k->n_leases > 0)
+		key_extend(k); /* held: it is kept alive like any other */
+}

@@ -1,0 +1,248 @@
+/* One sweep: all pages first, then the deletions one after another. Owns its list of strays. */
+#include "daemon/sweep.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "core/litellm.h"
+#include "daemon/daemon.h"
+#include "daemon/keys.h"
+#include "daemon/turn.h"
+#include "daemon/upstream.h"
+#include "io/store_rows.h"
+
+#define SWEEP_PAGES_MAX                                                                            \
+	1000 /* 100,000 keys: an upstream that lies about its pages must not keep us busy for ever \
+	      */
+
+#define SWEEP_TOLERANCE_MS 5000
+
+struct stray {
+	char hash[SHA256_HEX_SIZE];
+	unsigned seen; /* sweeps that saw it */
+	bool now;      /* seen in this one */
+	UT_hash_handle hh;
+};
+
+struct sweep {
+	struct daemon *d;
+	struct event *timer;
+	struct upstream_call *call;
+	struct stray *strays;
+	int page;
+	char first[SHA256_HEX_SIZE]; /* of the page before; "" */
+	char deleting[SHA256_HEX_SIZE];
+};
+
+static void sweep_next_page(struct sweep *s);
+
+static void sweep_again_in(struct sweep *s, int64_t ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+	(void)evtimer_add(s->timer,
+			  &tv); /* fails only without memory, when the process ends anyway */
+}
+
+static void sweep_on_timer(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	sweep_start(userdata);
+}
+
+struct sweep *sweep_new(struct daemon *d)
+{
+	struct sweep *s = xcalloc(1, sizeof(*s));
+
+	s->d = d;
+	s->timer = evtimer_new(d->base, sweep_on_timer, s);
+	if (!s->timer)
+		abort();
+	return s;
+}
+
+void sweep_free(struct sweep *s)
+{
+	struct stray *x, *next;
+
+	if (!s)
+		return;
+	if (s->call)
+		upstream_cancel(s->call);
+	HASH_ITER (hh, s->strays, x, next) {
+		HASH_DEL(s->strays, x);
+		free(x);
+	}
+	event_free(s->timer);
+	free(s);
+}
+
+/* An intent whose key upstream chose has no hash yet, but its id is in the key's metadata. */
+static bool sweep_is_known(const struct sweep *s, const struct litellm_key *found)
+{
+	const struct key *intent = found->intent[0] ? keys_find(s->d->keys, found->intent) : NULL;
+
+	return keys_find_hash(s->d->keys, found->hash) ||
+	       (intent && intent->row.state == KEY_INTENT);
+}
+
+static void sweep_note(struct sweep *s, const struct litellm_key *found)
+{
+	struct stray *x;
+
+	HASH_FIND_STR(s->strays, found->hash, x);
+	if (!x) {
+		x = xcalloc(1, sizeof(*x));
+		memcpy(x->hash, found->hash, sizeof(x->hash));
+		HASH_ADD_STR(s->strays, hash, x);
+	}
+	x->seen += !x->now;
+	x->now = true;
+}
+
+/* What this sweep did not see again is gone. */
+static void sweep_forget_unseen(struct sweep *s)
+{
+	struct stray *x, *next;
+
+	HASH_ITER (hh, s->strays, x, next) {
+		if (!x->now) {
+			HASH_DEL(s->strays, x);
+			free(x);
+		}
+	}
+}
+
+static void sweep_delete_next(struct sweep *s);
+
+static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
+{
+	struct sweep *s = userdata;
+	struct audit_row *row;
+	struct change *c;
+	struct stray *x;
+
+	s->call = NULL;
+	HASH_FIND_STR(s->strays, s->deleting, x);
+	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
+		log_warning("sweep: a stray key could not be deleted: %s", a->litellm.message);
+		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		return;
+	}
+	log_info("sweep: deleted a key upstream that no row knew (%.8s)", s->deleting);
+	c = change_new(s->d->turn, NULL, NULL);
+	row = change_audit(c, "sweep", "ok", NULL);
+	keyring_tag(s->d->keyring, s->deleting, row->key_tag);
+	(void)snprintf(row->detail, sizeof(row->detail), "a stray key was deleted upstream");
+	change_submit(c);
+	if (x) {
+		HASH_DEL(s->strays, x);
+		free(x);
+	}
+	sweep_delete_next(s);
+}
+
+static void sweep_delete_next(struct sweep *s)
+{
+	struct stray *x, *next;
+
+	HASH_ITER (hh, s->strays, x, next) {
+		if (x->seen < 2)
+			continue;
+		memcpy(s->deleting, x->hash, sizeof(s->deleting));
+		if (upstream_start(
+			    s->d->upstream,
+			    &(struct upstream_question){ .op = LITELLM_DELETE,
+							 .text = litellm_delete_body(x->hash) },
+			    sweep_on_deleted, s, &s->call) == 0)
+			return;
+		break;
+	}
+	sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+}
+
+/* Keys that upstream blocked or ends at another time than is written here are asked about. */
+static void sweep_compare(struct sweep *s, const struct litellm_answer *a, int64_t offset_ms)
+{
+	for (size_t i = 0; i < a->n_keys; i++) {
+		const struct litellm_key *found = &a->keys[i];
+		struct key *k = keys_find_hash(s->d->keys, found->hash);
+		int64_t expires = found->expires_at_ms ? found->expires_at_ms + offset_ms : 0;
+
+		if (!k || k->row.state != KEY_LIVE || k->call || k->storing)
+			continue;
+		if (!found->blocked && llabs(expires - k->row.expires_at_ms) < SWEEP_TOLERANCE_MS)
+			continue;
+		k->checked = false;
+		key_drive(k);
+	}
+}
+
+/* A page that begins as the one before it did: upstream ignores the number that was asked for. */
+static bool sweep_repeats(struct sweep *s, const struct litellm_answer *a)
+{
+	char first[SHA256_HEX_SIZE] = "";
+	bool same;
+
+	if (a->n_keys > 0)
+		memcpy(first, a->keys[0].hash, sizeof(first));
+	same = strcmp(first, s->first) == 0;
+	memcpy(s->first, first, sizeof(s->first));
+	return same;
+}
+
+static void sweep_on_page(void *userdata, struct upstream_answer *a)
+{
+	struct sweep *s = userdata;
+
+	s->call = NULL;
+	if (a->litellm.kind != LITELLM_OK) {
+		/* Half a list proves nothing about what it lacks: what was seen before stays
+		 * counted as it was. */
+		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		return;
+	}
+	sweep_compare(s, &a->litellm, a->clock_offset_ms);
+	for (size_t i = 0; i < a->litellm.n_keys; i++)
+		if (strcmp(a->litellm.keys[i].user_id, s->d->user_id) == 0 &&
+		    !sweep_is_known(s, &a->litellm.keys[i]))
+			sweep_note(s, &a->litellm.keys[i]);
+	if (s->page < a->litellm.total_pages && s->page < SWEEP_PAGES_MAX &&
+	    !sweep_repeats(s, &a->litellm)) {
+		sweep_next_page(s);
+		return;
+	}
+	sweep_forget_unseen(s);
+	sweep_delete_next(s);
+}
+
+static void sweep_next_page(struct sweep *s)
+{
+	s->page++;
+	if (upstream_start(s->d->upstream,
+			   &(struct upstream_question){
+				   .op = LITELLM_LIST,
+				   .text = litellm_list_path(s->d->user_id, NULL, s->page) },
+			   sweep_on_page, s, &s->call) < 0)
+		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+}
+
+void sweep_start(struct sweep *s)
+{
+	struct stray *x, *next;
+
+	if (!s->d->upstream || s->d->stopping || s->call)
+		return;
+	HASH_ITER (hh, s->strays, x, next)
+		x->now = false;
+	s->page = 0;
+	s->first[0] = '\0';
+	sweep_next_page(s);
+}
