@@ -1,0 +1,47 @@
+/*
+ * Any method by name: the calls of keybroker.h and the command line tool stand on this. Not
+ * installed; `struct message` is of proto.
+ */
+#pragma once
+
+#include "base/macros.h"
+#include "clients/c/keybroker.h"
+
+struct message;
+struct value;
+
+enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL };
+
+struct call_param {
+	const char *name;
+	enum call_param_type type;
+	const char *text; /* NULL: left out */
+	int64_t number;	  /* CALL_INT: < 0 is left out */
+};
+
+#define CALL_PARAM_TEXT(param, value) ((struct call_param){ (param), CALL_TEXT, (value), 0 })
+#define CALL_PARAM_INT(param, value) ((struct call_param){ (param), CALL_INT, NULL, (value) })
+#define CALL_PARAM_BOOL(param, value) ((struct call_param){ (param), CALL_BOOL, NULL, (value) })
+
+struct call {
+	const char *method;
+	const struct call_param *params;
+	size_t n_params;
+	bool upstream; /* the broker may wait for LiteLLM: a longer deadline, told as timeout_ms */
+	bool once;     /* must not be repeated if the connection is lost after it was sent */
+};
+
+/* Sends one request and waits for its reply; on KEYBROKER_OK `ret` is the reply, to be freed, and
+ * has a result. */
+enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
+				   struct message **ret, struct keybroker_error *ret_error);
+
+/* The reply an acquire came with, as long as the lease object lives. */
+const struct value *keybroker_lease_result(const struct keybroker_lease *l);
+
+DEFINE_CLEANUP(struct keybroker_lease, keybroker_lease)
+static inline _unused_ void keybroker_closep(struct keybroker **k)
+{
+	keybroker_close(*k);
+	*k = NULL;
+}

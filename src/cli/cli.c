@@ -1,0 +1,262 @@
+/* One run: parse, find the command, run it; errors and exit codes in one place. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "base/macros.h"
+#include "cli/command.h"
+#include "cli/patience.h"
+#include "cli/text.h"
+#include "clients/c/fault.h"
+
+static const enum cli_exit cli_exit_codes[] = {
+	[KEYBROKER_OK] = CLI_OK,
+	[KEYBROKER_INVALID_REQUEST] = CLI_USAGE,
+	[KEYBROKER_DENIED] = CLI_DENIED,
+	[KEYBROKER_UNKNOWN_PROFILE] = CLI_CONFIG,
+	[KEYBROKER_UNKNOWN_LEASE] = CLI_USAGE,
+	[KEYBROKER_LIMIT_EXCEEDED] = CLI_TRY_LATER,
+	[KEYBROKER_UPSTREAM_UNAVAILABLE] = CLI_TRY_LATER,
+	[KEYBROKER_UPSTREAM_REFUSED] = CLI_CONFIG,
+	[KEYBROKER_AUDIT_UNAVAILABLE] = CLI_TRY_LATER,
+	[KEYBROKER_NOT_LEADER] = CLI_TRY_LATER,
+	[KEYBROKER_INTERNAL] = CLI_SOFTWARE,
+	[KEYBROKER_UNREACHABLE] = CLI_UNAVAILABLE,
+	[KEYBROKER_UNTRUSTED] = CLI_DENIED,
+	[KEYBROKER_TIMEOUT] = CLI_UNAVAILABLE,
+	[KEYBROKER_LOST] = CLI_UNAVAILABLE,
+	[KEYBROKER_GARBAGE] = CLI_SOFTWARE,
+	[KEYBROKER_NO_MEMORY] = CLI_OS,
+};
+
+int cli_exit_code(enum keybroker_code code)
+{
+	return (size_t)code < ARRAY_SIZE(cli_exit_codes) ? cli_exit_codes[code] : CLI_SOFTWARE;
+}
+
+static void cli_vsay(const char *fmt, va_list args) __attribute__((format(printf, 1, 0)));
+static void cli_vsay(const char *fmt, va_list args)
+{
+	_cleanup_(freep) char *text = NULL;
+
+	if (vasprintf(&text, fmt, args) < 0)
+		abort();
+	_cleanup_(freep) char *clean = text_clean(text);
+	(void)fprintf(stderr, "keybroker: %s\n", clean); /* nowhere else to say so */
+}
+
+void cli_error(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	cli_vsay(fmt, args);
+	va_end(args);
+}
+
+void cli_notice(const struct cli *c, const char *fmt, ...)
+{
+	va_list args;
+
+	if (c->options.quiet)
+		return;
+	va_start(args, fmt);
+	cli_vsay(fmt, args);
+	va_end(args);
+}
+
+static int cli_point_to_help(const struct cli *c)
+{
+	(void)fprintf(stderr, "Try `keybroker help%s%s`.\n", c->command ? " " : "",
+		      c->command ? c->command->name : "");
+	return CLI_USAGE;
+}
+
+int cli_usage(const struct cli *c, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	cli_vsay(fmt, args);
+	va_end(args);
+	return cli_point_to_help(c);
+}
+
+int64_t cli_now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_REALTIME, &t); /* cannot fail for this clock */
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static const char *cli_why_not(int error)
+{
+	static const struct {
+		int error;
+		const char *text;
+	} rows[] = {
+		{ ENOENT, "there is no such socket" },
+		{ ECONNREFUSED, "nobody listens there (left over by a broker that ended?)" },
+		{ EACCES, "permission denied" },
+		{ ENAMETOOLONG, "the path is too long for a socket (107 bytes at most)" },
+		{ ENOTSOCK, "it is not a socket" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].error == error)
+			return rows[i].text;
+	return strerror(error);
+}
+
+static void cli_report_json(const struct keybroker_error *e)
+{
+	(void)fprintf(stderr, "{\"code\":\"%s\",\"message\":", keybroker_code_name(e->code));
+	text_print_json(stderr, e->message);
+	if (e->retry_after_ms >= 0)
+		(void)fprintf(stderr, ",\"retry_after_ms\":%lld", (long long)e->retry_after_ms);
+	for (size_t i = 0; i < e->n_tried; i++) {
+		(void)fputs(i ? ",{\"path\":" : ",\"tried\":[{\"path\":", stderr);
+		text_print_json(stderr, e->tried[i].path);
+		(void)fputs(",\"reason\":", stderr);
+		text_print_json(stderr, cli_why_not(e->tried[i].error));
+		(void)fputs(i + 1 == e->n_tried ? "}]" : "}", stderr);
+	}
+	(void)fputs("}\n", stderr);
+}
+
+/* A socket that is there and closed to us is a matter of permission, not of a broker that is away.
+ */
+static int cli_report_code(const struct keybroker_error *e)
+{
+	return fault_is_access(e) ? CLI_DENIED : cli_exit_code(e->code);
+}
+
+int cli_report(const struct cli *c, const struct keybroker_error *e)
+{
+	if (c->options.json) {
+		cli_report_json(e);
+		return cli_report_code(e);
+	}
+	if (e->code <= KEYBROKER_INTERNAL)
+		cli_error("%s: %s", keybroker_code_name(e->code), e->message);
+	else
+		cli_error("%s%s", e->message, e->n_tried ? ":" : "");
+	for (size_t i = 0; i < e->n_tried; i++) {
+		_cleanup_(freep) char *path = text_clean(e->tried[i].path);
+
+		(void)fprintf(stderr, "  %s: %s\n", path, cli_why_not(e->tried[i].error));
+	}
+	if (e->retry_after_ms >= 0)
+		(void)fprintf(stderr, "Try again in %lld s.\n",
+			      (long long)(e->retry_after_ms + 999) / 1000);
+	if (e->advice[0])
+		(void)fprintf(stderr, "%s\n", e->advice);
+	return cli_report_code(e);
+}
+
+int cli_connect(const struct cli *c, bool admin, struct keybroker **ret)
+{
+	const struct keybroker_options options = {
+		.socket = c->options.socket,
+		.admin = admin,
+		.admin_socket = c->options.admin_socket,
+		.timeout_ms = c->options.timeout_ms > 0 ? c->options.timeout_ms : 0,
+	};
+	struct keybroker_error e;
+
+	return keybroker_open(ret, &options, &e) == KEYBROKER_OK ? CLI_OK : cli_report(c, &e);
+}
+
+int cli_call(const struct cli *c, bool admin, const struct call *call, struct message **ret)
+{
+	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
+	struct keybroker_error e;
+	int r = cli_connect(c, admin, &k);
+
+	if (r != CLI_OK)
+		return r;
+	if (call->upstream)
+		patience_begin(c);
+	enum keybroker_code code = keybroker_call(k, call, ret, &e);
+	patience_end();
+	return code == KEYBROKER_OK ? CLI_OK : cli_report(c, &e);
+}
+
+/* `keybroker --help`, `--version`, and no command at all. */
+static int cli_run_bare(struct cli *c)
+{
+	if (c->options.version)
+		return command_version(c);
+	if (c->options.help)
+		return command_help(c);
+	command_print_overview(stderr);
+	return CLI_USAGE;
+}
+
+/* Parses the options behind the command's name, whose words are argv[0..words). */
+static int cli_parse_command(struct cli *c, int argc, char **argv, int words)
+{
+	_cleanup_(freep) char *name = xasprintf("keybroker %s", c->command->name);
+	char *word = argv[words - 1];
+
+	/* so that what getopt says begins with the command */
+	argv[words - 1] = name;
+	int at = options_parse(&c->options, c->command->options, !c->command->stops,
+			       argc - words + 1, argv + words - 1);
+	argv[words - 1] = word;
+	if (at < 0)
+		return CLI_USAGE;
+	c->operands = argv + words - 1 + at;
+	c->n_operands = argc - (words - 1 + at);
+	return CLI_OK;
+}
+
+static int cli_run(struct cli *c, int argc, char **argv)
+{
+	static char name[] = "keybroker";
+	int words = 0;
+
+	argv[0] = name;
+	int at = options_parse(&c->options, 0, false, argc, argv);
+	if (at < 0)
+		return cli_point_to_help(c);
+	if (at == argc || c->options.version || c->options.help)
+		return cli_run_bare(c);
+	c->command = command_find(argc - at, argv + at, &words);
+	if (!c->command)
+		return command_unknown(c, argv[at]);
+	if (cli_parse_command(c, argc - at, argv + at, words) != CLI_OK)
+		return cli_point_to_help(c);
+	if (c->options.help) {
+		command_print_help(stdout, c->command);
+		return CLI_OK;
+	}
+	if (c->options.version)
+		return command_version(c);
+	if (c->command->max_operands >= 0 && c->n_operands > c->command->max_operands)
+		return cli_usage(c, "unexpected argument \"%s\"",
+				 c->operands[c->command->max_operands]);
+	return c->command->run(c);
+}
+
+int cli_main(int argc, char **argv)
+{
+	struct cli c = { .command = NULL };
+
+	options_init(&c.options);
+	if (argc < 1)
+		return CLI_USAGE;
+	int r = cli_run(&c, argc, argv);
+	/* a key that did not get where it should go must not look like one that did */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		cli_error("stdout cannot be written: %s", strerror(errno));
+		return CLI_IO;
+	}
+	return r;
+}

@@ -1,0 +1,112 @@
+/* Reading paged lists. Holds one page at a time. */
+#include "cli/pages.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/macros.h"
+#include "cli/cli.h"
+#include "cli/json_out.h"
+#include "proto/message.h"
+
+enum { PAGES_ROWS = 50 };
+
+/* Where the reading stands. */
+struct pages_state {
+	char *after; /* owned; by text */
+	int64_t after_number;
+	int64_t n_rows;
+	bool opened; /* --json: the beginning has been printed */
+};
+
+static int pages_call(const struct cli *c, struct keybroker *k, const struct pages *p,
+		      const struct pages_state *s, struct message **ret)
+{
+	int64_t left = p->limit < 0 ? PAGES_ROWS : p->limit - s->n_rows;
+	const struct call_param params[] = {
+		p->by_number ? CALL_PARAM_INT("after", s->after_number)
+			     : CALL_PARAM_TEXT("after", s->after),
+		CALL_PARAM_INT("limit", MIN_OF(left, PAGES_ROWS)),
+	};
+	const struct call call = { .method = p->method,
+				   .params = params,
+				   .n_params = ARRAY_SIZE(params) };
+	struct keybroker_error e;
+
+	return keybroker_call(k, &call, ret, &e) == KEYBROKER_OK ? CLI_OK : cli_report(c, &e);
+}
+
+static void pages_show(const struct cli *c, const struct pages *p, struct pages_state *s,
+		       const struct value *rows)
+{
+	for (size_t i = 0; i < value_len(rows) && (p->limit < 0 || s->n_rows < p->limit); i++) {
+		if (!c->options.json)
+			p->row(p->userdata, value_at(rows, i));
+		else if (s->n_rows > 0)
+			putchar(',');
+		if (c->options.json)
+			json_out(stdout, value_at(rows, i));
+		s->n_rows++;
+	}
+}
+
+/* Whether there is another page to ask for; notes where it begins. */
+static bool pages_advance(const struct pages *p, struct pages_state *s, const struct value *result)
+{
+	const struct value *next = value_get(result, "next");
+	const char *text = value_text(next);
+
+	if (p->by_number && !value_int(next, &s->after_number))
+		return false;
+	if (!p->by_number && !text)
+		return false;
+	if (!p->by_number) {
+		free(s->after);
+		s->after = xstrdup(text);
+	}
+	/* an empty page would be asked for again and again */
+	return value_len(value_get(result, p->list)) > 0;
+}
+
+static void pages_open_json(const struct cli *c, const struct pages *p, struct pages_state *s)
+{
+	if (c->options.json && !s->opened)
+		printf("{\"%s\":[", p->list);
+	s->opened = true;
+}
+
+static int pages_loop(const struct cli *c, struct keybroker *k, const struct pages *p,
+		      struct pages_state *s)
+{
+	bool more = true;
+
+	while (more && (p->limit < 0 || s->n_rows < p->limit)) {
+		_cleanup_(message_freep) struct message *m = NULL;
+		int r = pages_call(c, k, p, s, &m);
+
+		if (r != CLI_OK)
+			return r;
+		/* not before there is a reply: an error prints nothing on stdout */
+		pages_open_json(c, p, s);
+		pages_show(c, p, s, value_get(message_result(m), p->list));
+		more = pages_advance(p, s, message_result(m));
+	}
+	pages_open_json(c, p, s);
+	if (c->options.json && more && p->by_number)
+		printf("],\"next\":%lld}\n", (long long)s->after_number);
+	else if (c->options.json)
+		puts("]}");
+	return CLI_OK;
+}
+
+int pages_read(const struct cli *c, const struct pages *p)
+{
+	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
+	struct pages_state s = { .after_number = p->after };
+	int r = cli_connect(c, p->admin, &k);
+
+	if (r == CLI_OK)
+		r = pages_loop(c, k, p, &s);
+	free(s.after);
+	return r;
+}

@@ -1,0 +1,194 @@
+/* `keybroker status`: the broker on one screen. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "cli/command.h"
+#include "cli/field.h"
+#include "cli/json_out.h"
+#include "cli/table.h"
+#include "cli/text.h"
+#include "cli/when.h"
+#include "proto/message.h"
+
+static void status_line(const char *name, const char *fmt, ...) _printf_(2, 3);
+static void status_line(const char *name, const char *fmt, ...)
+{
+	_cleanup_(freep) char *text = NULL;
+	va_list args;
+
+	va_start(args, fmt);
+	int n = vasprintf(&text, fmt, args);
+	va_end(args);
+	if (n < 0)
+		abort();
+	field_print(stdout, name, text);
+}
+
+static void status_when(const struct value *v, const char *name, const char *before,
+			char ret[2 * WHEN_SIZE])
+{
+	char when[WHEN_SIZE];
+	int64_t at;
+
+	*ret = '\0';
+	if (!value_int(value_get(v, name), &at))
+		return;
+	when_relative(at, cli_now_ms(), when);
+	(void)snprintf(ret, 2 * (size_t)WHEN_SIZE, "%s%s", before, when);
+}
+
+static void status_upstream(const struct value *v)
+{
+	const struct value *upstream = value_get(v, "upstream");
+	const struct value *key = value_get(upstream, "master_key");
+	const char *url = field_text(upstream, "url"), *error = field_text(upstream, "error");
+	char since[WHEN_SIZE] = "";
+	int64_t at;
+
+	if (!*url) {
+		status_line("LiteLLM", "none: static profiles only");
+		return;
+	}
+	if (value_int(value_get(upstream, "since_ms"), &at))
+		when_both(at, cli_now_ms(), since);
+	status_line("LiteLLM", "%s  %s%s%s%s%s", url,
+		    value_bool(value_get(upstream, "reachable"), false) ? "reachable"
+									: "NOT reachable",
+		    *since ? " since " : "", since, *error ? ": " : "", error);
+	if (key)
+		status_line("master", "key from %s%s", field_text(key, "source"),
+			    value_bool(value_get(key, "well_known"), false)
+				    ? "; it is a WELL-KNOWN DEFAULT: change it"
+				    : "");
+}
+
+static void status_broker(const struct value *v)
+{
+	const struct value *keys = value_get(v, "keys");
+	char started[2 * WHEN_SIZE], leases[FIELD_COUNT_SIZE], rows[FIELD_COUNT_SIZE];
+
+	status_when(v, "started_at_ms", ", started ", started);
+	status_line("broker", "%s \"%s\", pid %" PRId64 ", term %" PRId64 "%s",
+		    field_text(v, "version"), field_text(v, "instance"), field_int(v, "pid"),
+		    field_int(v, "term"), started);
+	status_line("socket", "%s", field_text(v, "socket"));
+	status_line("state", "%s  durability %s, install %s", field_text(v, "state_dir"),
+		    field_text(v, "durability"), field_text(v, "install"));
+	status_upstream(v);
+	status_line("keys",
+		    "%" PRId64 " live, %" PRId64 " retiring, %" PRId64 " being made, %" PRId64
+		    " burned; %s; %s",
+		    field_int(keys, "live"), field_int(keys, "retiring"), field_int(keys, "intent"),
+		    field_int(keys, "burned"), field_count(v, "leases", "lease", leases),
+		    field_count(value_get(v, "audit"), "sequence", "audit row", rows));
+}
+
+/* A number that only shared profiles have. */
+static void status_number_cell(struct table *t, const struct value *row, const char *name)
+{
+	int64_t n;
+
+	if (value_int(value_get(row, name), &n))
+		table_cell(t, "%" PRId64, n);
+	else
+		table_cell(t, "%s", "");
+}
+
+static void status_profile_row(struct table *t, const struct value *row)
+{
+	char expires[2 * WHEN_SIZE];
+
+	status_when(row, "expires_at_ms", "", expires);
+	table_cell(t, "%s", field_text(row, "name"));
+	table_cell(t, "%s", field_text(row, "mode"));
+	table_cell(t, "%s", field_text(row, "state"));
+	status_number_cell(t, row, "generation");
+	table_cell(t, "%s", field_text(row, "alias"));
+	table_cell(t, "%s", field_text(row, "key_hash"));
+	status_number_cell(t, row, "leases");
+	table_cell(t, "%s", expires);
+	table_end_row(t);
+}
+
+static void status_retiring_row(struct table *t, const struct value *row)
+{
+	char deleted[2 * WHEN_SIZE], count[FIELD_COUNT_SIZE];
+
+	status_when(row, "delete_at_ms", "deleted ", deleted);
+	table_cell(t, "%s", "");
+	table_cell(t, "%s", "");
+	table_cell(t, "retiring");
+	status_number_cell(t, row, "generation");
+	table_cell(t, "%s", field_text(row, "alias"));
+	table_cell(t, "%s", field_text(row, "key_hash"));
+	status_number_cell(t, row, "leases");
+	if (field_int(row, "fixed") > 0)
+		table_cell(t, "held by %s", field_count(row, "fixed", "fixed lease", count));
+	else
+		table_cell(t, "%s", deleted);
+	table_end_row(t);
+}
+
+static void status_profiles(const struct value *profiles)
+{
+	static const char *const titles[] = { "PROFILE", "MODE",    "STATE",   ">GEN", "ALIAS",
+					      "KEY",	 ">LEASES", "EXPIRES", NULL };
+	_cleanup_(table_freep) struct table *t = table_new(titles);
+
+	for (size_t i = 0; i < value_len(profiles); i++) {
+		const struct value *row = value_at(profiles, i);
+		const struct value *retiring = value_get(row, "retiring");
+
+		status_profile_row(t, row);
+		for (size_t k = 0; k < value_len(retiring); k++)
+			status_retiring_row(t, value_at(retiring, k));
+	}
+	putchar('\n');
+	table_print(t, stdout, table_width(STDOUT_FILENO));
+}
+
+/* What needs somebody's attention comes last, where it is seen. */
+static void status_troubles(const struct value *v)
+{
+	const struct value *profiles = value_get(v, "profiles"),
+			   *warnings = value_get(v, "warnings");
+	char again[2 * WHEN_SIZE];
+
+	for (size_t i = 0; i < value_len(profiles); i++) {
+		const struct value *row = value_at(profiles, i);
+
+		if (!*field_text(row, "error"))
+			continue;
+		status_when(row, "retry_at_ms", "; next try ", again);
+		status_line("error", "%s: %s%s", field_text(row, "name"), field_text(row, "error"),
+			    again);
+	}
+	for (size_t i = 0; i < value_len(warnings); i++) {
+		const char *text = value_text(value_at(warnings, i));
+
+		status_line("warning", "%s", text ? text : "");
+	}
+}
+
+int command_status(struct cli *c)
+{
+	const struct call call = { .method = "status" };
+	_cleanup_(message_freep) struct message *m = NULL;
+	int r = cli_call(c, true, &call, &m);
+
+	if (r != CLI_OK)
+		return r;
+	const struct value *v = message_result(m);
+	if (c->options.json) {
+		json_out(stdout, v);
+		putchar('\n');
+		return CLI_OK;
+	}
+	status_broker(v);
+	status_profiles(value_get(v, "profiles"));
+	status_troubles(v);
+	return CLI_OK;
+}

@@ -1,0 +1,19 @@
+/* Text for people: cleaned of what would move a terminal's cursor, and measured in columns. */
+#pragma once
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "base/macros.h"
+
+/* A copy with each control character replaced by "?"; NULL becomes "". Free with free(). */
+char *text_clean(const char *s) _must_check_;
+/* Columns, taking each character of UTF-8 as one. */
+size_t text_width(const char *s);
+/* The bytes that the first `columns` columns take. */
+size_t text_prefix(const char *s, size_t columns);
+/* Writes the text as a JSON string. */
+void text_print_json(FILE *f, const char *s);
+/* The text as a word of the shell: as it is if it is plain, else in single quotes. Free with
+ * free(). */
+char *text_shell_word(const char *s) _must_check_;
