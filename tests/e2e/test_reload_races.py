@@ -1,0 +1,84 @@
+"""A reload takes a profile away while something is under way for it."""
+
+import pytest
+
+from harness.broker import DROPIN, FAST, MANY, key_hash, rule_all
+from harness.upstream import accounted_for
+from harness.wait import wait_until
+
+OLD = "sk-of-the-old-provisioner-0123456789"
+BASE = MANY + rule_all()
+PROFILE = 'profile "x" {{\n mode = {}\n alias = "xx"\n models = {{ "gpt-5" }}\n}}\n'
+AFTER = {"gone": BASE, "dedicated": BASE + PROFILE.format("dedicated")}
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_import_of_a_profile_that_goes_meanwhile_is_refused(make_broker, litellm, after):
+    litellm.add_key(OLD, key_alias="xx-old")
+    broker = make_broker(config=BASE + PROFILE.format("shared"), env=DROPIN, timing=FAST).start()
+    broker.secrets.add(OLD)
+    broker.wait_ready("x")
+    litellm.clear_calls()
+    litellm.fail(path="/key/info", delay_ms=400)
+    with broker.rpc(admin=True) as connection:
+        waiting = connection.send("import", profile="x", token=OLD, alias="xx-old")
+        wait_until(lambda: [call for call in litellm.calls("/key/info") if key_hash(OLD) in call["targets"]], what="the question")
+        broker.write_config(AFTER[after])
+        broker.admin("reload")
+        assert connection.reply(waiting)[0]["code"] == "unknown_profile"
+    assert broker.running and broker.acquire()["api_key"]
+    assert not broker.rows("SELECT id FROM key WHERE source = 'imported'") and litellm.chat(OLD)[0] == 200
+
+
+@pytest.mark.parametrize("mode", ["dedicated", "shared"])
+@pytest.mark.parametrize("to", ["gone", "other mode"])
+def test_profile_that_goes_during_the_post_which_learns_that_chosen_keys_are_forbidden(make_broker, litellm, mode, to):
+    """The second POST, for a key that upstream chooses, must not be made for a profile that isn't there."""
+    other = {"dedicated": "shared", "shared": "dedicated"}[mode]
+    broker = make_broker(config=BASE, env=DROPIN, timing=FAST).start()
+    broker.wait_ready()
+    litellm.mode(forbid_custom_keys=True)
+    litellm.clear_calls()
+    litellm.fail(path="/key/generate", delay_ms=400)
+    broker.write_config(BASE + PROFILE.format(mode))
+    broker.admin("reload")
+    with broker.rpc() as connection:
+        waiting = connection.send("acquire", profile="x", bind="ttl", timeout_ms=3000)
+        wait_until(lambda: litellm.calls("/key/generate"), what="its POST")
+        broker.write_config(BASE if to == "gone" else BASE + PROFILE.format(other))
+        broker.admin("reload")
+        error, _ = connection.reply(waiting)
+        assert to != "gone" or error["code"] == "unknown_profile"
+    assert broker.running and broker.acquire()["api_key"]
+    accounted_for(broker, litellm, 5)
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_callers_of_a_profile_that_is_no_longer_shared_are_answered(make_broker, litellm, after):
+    """Who waits for its first key, and who comes back with a lease of it."""
+    broker = make_broker(config=BASE + PROFILE.format("shared"), env=DROPIN, timing={**FAST, "grace_ms": 60000}).start()
+    broker.wait_ready("x")
+    lease = broker.acquire(profile="x", bind="ttl")["lease"]
+    litellm.fail(path="/key/generate", hang=True, times=-1)
+    broker.admin("revoke", profile="x")
+    with broker.rpc() as connection:
+        waiting = connection.send("acquire", profile="x", bind="ttl", timeout_ms=20000)
+        wait_until(lambda: [call for call in litellm.calls("/key/generate") if call["fault"]], what="the mint it waits for")
+        broker.write_config(AFTER[after])
+        broker.admin("reload")
+        assert connection.reply(waiting, 3)[0]["code"] == "unknown_profile"
+        again = connection.send("acquire", lease=lease, timeout_ms=20000)
+        assert connection.reply(again, 3)[0], "the lease's key is gone"
+    litellm.clear()
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_lease_of_a_profile_that_is_no_longer_shared_keeps_its_retiring_key(make_broker, litellm, after):
+    broker = make_broker(config=BASE + PROFILE.format("shared"), env=DROPIN, timing={**FAST, "grace_ms": 60000}).start()
+    broker.wait_ready("x")
+    old = broker.acquire(profile="x", bind="ttl")
+    broker.write_config(AFTER[after])
+    broker.admin("reload")
+    with broker.rpc() as connection:
+        error, reply = connection.reply(connection.send("acquire", lease=old["lease"], timeout_ms=20000), 3)
+    assert error or litellm.chat(reply["api_key"])[0] == 200

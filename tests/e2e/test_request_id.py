@@ -1,0 +1,34 @@
+"""A request_id names one acquire, however often and on however many connections it is sent."""
+
+import pytest
+
+from harness.rpc import RpcError
+from harness.upstream import ours
+
+
+def test_repeats_during_the_mint_get_one_lease(broker, litellm):
+    litellm.fail(path="/key/generate", delay_ms=200)
+    connections = [broker.rpc() for _ in range(20)]
+    sent = [connection.send("acquire", profile="process", bind="ttl", request_id="same") for connection in connections]
+    replies = [connection.result(number) for connection, number in zip(connections, sent)]
+    assert len({reply["lease"] for reply in replies}) == len({reply["api_key"] for reply in replies}) == 1
+    assert broker.count("SELECT count(*) FROM lease WHERE profile = 'process'") == 1
+    broker.call("release", lease=replies[0]["lease"])
+    for connection in connections:
+        connection.close()
+    assert len(ours(litellm, broker.user_id)) <= 2
+
+
+def test_repeats_of_one_turn_get_one_lease(broker):
+    with broker.rpc() as connection:
+        sent = [connection.send("acquire", bind="ttl", request_id="same") for _ in range(10)]
+        assert len({connection.result(number)["lease"] for number in sent}) == 1
+
+
+@pytest.mark.parametrize("profile", ["service", "process"])
+def test_repeat_that_asks_for_another_kind_of_lease_is_refused(broker, profile):
+    first = broker.acquire(profile=profile, bind="ttl", request_id="one")
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(profile=profile, bind="process", request_id="one")
+    assert refusal.value.code == "invalid_request"
+    assert broker.acquire(profile=profile, bind="ttl", request_id="one")["lease"] == first["lease"]

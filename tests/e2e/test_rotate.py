@@ -1,0 +1,172 @@
+"""Rotation: a new key under the constant alias before the old one goes."""
+
+import os
+
+import pytest
+
+from harness.broker import DROPIN, FAST, key_hash, rule_all
+from harness.holder import Holder
+from harness.rpc import RpcError
+from harness.upstream import accounted_for, row_of, wait_gone
+from harness.wait import stays, wait_until
+
+QUICK = {**FAST, "grace_ms": 300}
+
+
+def test_new_generation_takes_the_constant_alias(broker, litellm):
+    old = broker.acquire()
+    made = broker.admin("rotate", profile="service")
+    new = broker.acquire()
+    assert made["generation"] == new["generation"] == 2 and new["api_key"] != old["api_key"]
+    assert made["key_hash"] == new["key_hash"] and made["alias"] == "agents-service"
+    assert row_of(litellm, new["api_key"])["key_alias"] == "agents-service"
+    assert row_of(litellm, old["api_key"])["key_alias"] == "agents-service.g1"
+    assert litellm.chat(old["api_key"])[0] == litellm.chat(new["api_key"])[0] == 200
+    assert made["retiring"]["generation"] == 1 and made["retiring"]["alias"] == "agents-service.g1"
+
+
+def test_old_key_is_renamed_before_the_new_one_is_made(broker, litellm):
+    litellm.clear_calls()
+    broker.admin("rotate", profile="service")
+    calls = [(call["path"], call["alias"]) for call in litellm.calls(method="POST")]
+    assert calls.index(("/key/update", "agents-service.g1")) < calls.index(("/key/generate", "agents-service"))
+    assert len(litellm.calls("/key/generate")) == 1
+
+
+def test_old_key_goes_by_hash_when_its_grace_is_over(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    old = broker.acquire()["api_key"]
+    broker.admin("rotate", profile="service")
+    wait_gone(litellm, old)
+    assert [call["targets"] for call in litellm.calls("/key/delete")] == [[key_hash(old)]]
+    assert litellm.calls("/key/delete")[0]["body_fields"] == ["keys"]
+
+
+def test_old_key_stays_for_its_grace(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "grace_ms": 1500}).start()
+    with Holder(broker) as peer:
+        old = peer.call("acquire")["api_key"]
+        broker.admin("rotate", profile="service")
+        stays(lambda: row_of(litellm, old) is not None, 0.8)
+        wait_gone(litellm, old)
+
+
+def test_fixed_lease_keeps_the_old_key_until_it_ends(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)["api_key"]
+        made = broker.admin("rotate", profile="service")
+        assert made["retiring"]["fixed"] == 1
+        stays(lambda: litellm.chat(old)[0] == 200, 1.0)
+        retiring, = broker.profile()["retiring"]
+        assert retiring["generation"] == 1 and retiring["fixed"] == 1 and retiring["key_hash"] == key_hash(old)[:8]
+        peer.kill()
+        wait_gone(litellm, old)
+    wait_until(lambda: broker.profile()["retiring"] == [], what="no key is retiring")
+
+
+def test_fixed_lease_keeps_it_over_a_restart(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)["api_key"]
+        broker.admin("rotate", profile="service")
+        broker.kill()
+        broker.start()
+        stays(lambda: row_of(litellm, old) is not None, 1.0)
+        peer.kill()
+        wait_gone(litellm, old)
+
+
+def test_fixed_lease_keeps_it_to_fixed_max_only(make_broker, litellm):
+    broker = make_broker(timing={**QUICK, "fixed_max_ms": 800}).start()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)["api_key"]
+        broker.admin("rotate", profile="service")
+        wait_gone(litellm, old)
+
+
+def test_holder_reads_the_new_key_with_its_lease(broker):
+    with Holder(broker) as peer:
+        old = peer.call("acquire")
+        broker.admin("rotate", profile="service")
+        new = peer.call("acquire", lease=old["lease"])
+        assert new["lease"] == old["lease"] and new["generation"] == 2 and new["api_key"] != old["api_key"]
+
+
+def test_failed_mint_leaves_the_old_key_alive(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    broker.wait_ready()
+    old = broker.acquire()
+    litellm.fail(path="/key/generate", status=500, times=-1)
+    with pytest.raises(RpcError) as refusal:
+        broker.admin("rotate", profile="service", timeout_ms=1500)
+    assert refusal.value.code == "upstream_unavailable"
+    assert litellm.chat(old["api_key"])[0] == 200
+    assert broker.acquire()["api_key"] == old["api_key"]
+    stays(lambda: row_of(litellm, old["api_key"]) is not None, 0.6)
+    litellm.clear()
+    wait_until(lambda: broker.acquire()["generation"] == 2, 10, "the rotation goes on")
+    accounted_for(broker, litellm)
+
+
+def test_refused_mint_says_why_and_the_old_key_lives(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    broker.wait_ready()
+    old = broker.acquire()["api_key"]
+    litellm.fail(path="/key/generate", status=400, times=-1,
+                 body={"error": {"message": "budget is spent", "type": "bad_request_error", "param": None, "code": "400"}})
+    with pytest.raises(RpcError) as refusal:
+        broker.admin("rotate", profile="service", timeout_ms=3000)
+    assert refusal.value.code == "upstream_refused" and "budget is spent" in refusal.value.text
+    assert broker.acquire()["api_key"] == old and litellm.chat(old)[0] == 200
+
+
+def test_rotating_twice_numbers_the_old_ones(broker, litellm):
+    keys = [broker.acquire()["api_key"]]
+    for _ in range(2):
+        broker.admin("rotate", profile="service")
+        keys.append(broker.acquire()["api_key"])
+    assert [row_of(litellm, key)["key_alias"] for key in keys] == ["agents-service.g1", "agents-service.g2", "agents-service"]
+
+
+def test_concurrent_rotations_are_one_or_in_order(broker, litellm):
+    with broker.rpc(admin=True) as connection:
+        sent = [connection.send("rotate", profile="service") for _ in range(5)]
+        generations = [connection.result(number)["generation"] for number in sent]
+    assert generations == sorted(generations) and generations[0] == 2
+    assert broker.acquire()["generation"] == generations[-1]
+    assert [key["key_alias"] for key in litellm.keys()].count("agents-service") == 1
+
+
+def test_old_key_deleted_behind_our_back_is_no_obstacle(broker, litellm):
+    old = broker.acquire()["api_key"]
+    litellm.admin("POST", "/key/delete", {"keys": [key_hash(old)]})
+    assert broker.admin("rotate", profile="service")["generation"] == 2
+    assert litellm.chat(broker.acquire()["api_key"])[0] == 200
+
+
+@pytest.mark.parametrize("profile,code", [("process", "invalid_request"), ("nothing", "unknown_profile")])
+def test_only_shared_profiles_rotate(broker, profile, code):
+    with pytest.raises(RpcError) as refusal:
+        broker.admin("rotate", profile=profile)
+    assert refusal.value.code == code
+
+
+def test_rotate_every_makes_generations_by_itself(make_broker, litellm):
+    broker = make_broker(timing={**QUICK, "duration_min_ms": 1000}, env=DROPIN, config=rule_all() + '''
+profile "often" { mode = shared models = { "gpt-5" } rotate_every = "2s" }
+''').start()
+    broker.wait_ready("often")
+    wait_until(lambda: broker.acquire(profile="often")["generation"] >= 2, 6, "generation 2")
+
+
+def test_exec_holds_the_old_key_until_its_program_ends(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    broker.wait_ready()
+    old = broker.acquire()["api_key"]
+    with broker.cli_running("exec", "--", "sleep", "60") as program:
+        wait_until(lambda: [l for l in broker.admin("leases")["leases"] if l["pid"] == program.pid], what="its lease")
+        broker.admin("rotate", profile="service")
+        stays(lambda: litellm.chat(old)[0] == 200, 1.0)
+        os.kill(program.pid, 9)
+        wait_gone(litellm, old)

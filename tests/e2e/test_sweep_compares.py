@@ -1,0 +1,45 @@
+"""The sweep's list also tells of keys that were changed behind the broker's back, and of what it never saw before."""
+
+import pytest
+
+from harness.broker import FAST, MANY, key_hash, rule_all
+from harness.upstream import row_of
+from harness.wait import wait_until
+
+
+@pytest.fixture
+def limited(make_broker):
+    """A broker whose shared key ends in an hour."""
+    broker = make_broker(env={"LITELLM_SERVICE_KEY_DURATION": "1h"}, timing=FAST).start()
+    broker.wait_ready()
+    return broker
+
+
+def test_end_that_was_changed_upstream_is_taken_over(limited, litellm):
+    reply = limited.acquire(bind="ttl")
+    litellm.admin("POST", "/key/update", {"key": reply["api_key"], "duration": "2h"})
+    ends = "SELECT expires_at_ms FROM key WHERE state = 'live'"
+    wait_until(lambda: limited.count(ends) - reply["expires_at_ms"] > 3000000, 5, "the new end")
+    assert limited.acquire(bind="ttl")["api_key"] == reply["api_key"]
+
+
+def test_key_that_was_blocked_upstream_is_replaced(limited, litellm):
+    key = limited.acquire(bind="ttl")["api_key"]
+    litellm.admin("POST", "/key/block", {"key": key_hash(key)})
+    reply = wait_until(lambda: limited.profile().get("generation") == 2 and limited.acquire(bind="ttl"), 5, "the next generation")
+    assert reply["api_key"] != key and litellm.chat(reply["api_key"])[0] == 200
+
+
+def test_upstream_that_comes_with_a_reload_is_swept(make_broker, litellm):
+    static = 'profile "fixed" {{\n mode = static\n key_file = "{}"\n base_url = "http://127.0.0.1:9/v1"\n}}\n'
+    broker = make_broker(upstream=None, timing=FAST)
+    path = broker.write("key", "sk-static-0123456789abcdef")
+    broker.write_config(MANY + rule_all() + static.format(path))
+    broker.start()
+    stray = "sk-stray-of-this-install-0123456789"
+    litellm.add_key(stray, key_alias="stray", user_id=broker.user_id)
+    master = broker.write("master", litellm.master_key)
+    upstream = f'upstream {{\n url = "{litellm.url}"\n master_key_file = "{master}"\n}}\n'
+    broker.write_config(upstream + MANY + rule_all() + static.format(path))
+    broker.admin("reload")
+    wait_until(lambda: row_of(litellm, stray) is None, 5, "the sweep")
