@@ -12,18 +12,11 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/log.h"
-#include "base/secret.h"
-#include "core/alias.h"
-#include "core/policy.h"
 #include "daemon/account.h"
 #include "daemon/acquire_reply.h"
 #include "daemon/daemon.h"
-#include "daemon/denials.h"
-#include "daemon/fail.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
-#include "daemon/op.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
 
@@ -128,20 +121,38 @@ void acquire_wait(struct acquire *a, struct acquire_list *list)
 
 /* --- granting --- */
 
-/* A repeat of an acquire that has its lease, or gets it in this very turn, has the same. */
-static void acquire_join(struct acquire *a)
+/*
+ * A repeat of an acquire that has its lease, or gets it in this very turn, has the same. False: the
+ * lease is another kind of thing than what is asked for now, and the acquire was ended.
+ */
+static bool acquire_join(struct acquire *a)
 {
 	struct lease *l;
 
 	if (a->reread || !a->request_id[0])
-		return;
+		return true;
 	l = leases_find_request(a->d->leases, request_peer(a->request), a->profile, a->request_id);
 	if (!l)
-		return;
+		return true;
+	if (l->row.bind != a->bind || l->row.refreshable != a->refreshable) {
+		acquire_fail(a, PROTO_INVALID_REQUEST, -1, "this request_id named another acquire");
+		return false;
+	}
 	a->reread = true;
 	a->lease = l;
-	a->bind = l->row.bind;
 	lease_pin(l); /* until acquire_free() */
+	return true;
+}
+
+/* What a re-read gets: the key of its lease; only a refreshable one moves with its shared profile.
+ */
+static struct key *acquire_key(const struct acquire *a, struct key *offered)
+{
+	struct key *held = a->reread ? a->lease->key : NULL;
+
+	if (held && (held->row.mode == PROFILE_DEDICATED || !a->lease->row.refreshable))
+		return held;
+	return offered;
 }
 
 /* The new lease is on record: it begins, and its key leaves, unless the process cannot be watched.
@@ -151,11 +162,14 @@ static void acquire_begin(struct acquire *a)
 	struct lease *l = a->lease;
 	int r = lease_begin(l, request_pidfd(a->request));
 
-	if (r == 0) {
+	if (r == 0 && !(a->key && a->key->dead)) {
 		acquire_reply(a);
 		return;
 	}
-	if (r == -ESRCH)
+	if (r == 0)
+		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			     "the key was taken away meanwhile; ask again");
+	else if (r == -ESRCH)
 		acquire_fail(a, PROTO_DENIED, -1, "the process has ended");
 	else
 		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
@@ -179,7 +193,9 @@ static void acquire_stored(void *userdata, int outcome)
 			key_retry(k);
 		return;
 	}
-	if (a->reread) {
+	if (a->reread && (l->ending || l->row.state != LEASE_ACTIVE)) {
+		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1, "this lease has ended");
+	} else if (a->reread) {
 		lease_move(l, k);
 		acquire_reply(a);
 	} else {
@@ -275,7 +291,14 @@ void acquire_grant(struct acquire *a, struct key *key)
 	acquire_leave(a);
 	if (acquire_is_of_the_dead(a))
 		return;
-	acquire_join(a);
+	if (!acquire_join(a))
+		return;
+	key = acquire_key(a, key);
+	if (!a->reread && request_account(a->request)->leases >= a->max_leases) {
+		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
+			     "this uid holds as many leases as it may");
+		return;
+	}
 	if (a->bind == LEASE_PROCESS && request_pidfd(a->request) < 0) {
 		acquire_fail(a, PROTO_DENIED, -1,
 			     "the kernel does not tell which process you are; ask for bind = ttl");
@@ -343,142 +366,4 @@ void acquire_settle_all(struct acquire_list *list, struct key *key, const char *
 		else
 			acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE,
 				     a->d->config->timing.upstream_recheck_ms, message);
-}
-
-/* --- asking --- */
-
-static void acquire_intent_stored(void *userdata, int outcome)
-{
-	struct key *k = userdata;
-
-	FAIL_POINT("mint.after_intent");
-	k->storing = false;
-	if (outcome != 0) {
-		k->row.state = KEY_DELETED; /* was never stored; goes with its pin */
-		acquire_fail_all(&k->waiters, PROTO_AUDIT_UNAVAILABLE, 1000,
-				 "the mint cannot be recorded now, so it is not begun");
-		return;
-	}
-	key_drive(k);
-}
-
-static void acquire_intent_row(struct acquire *a, const struct profile *p, struct key_row *row)
-{
-	const struct peer *peer = request_peer(a->request);
-	char user[64];
-	const struct alias_values values = { .pid = peer->pid,
-					     .uid = peer->uid,
-					     .user = acquire_user_name(peer->uid, user,
-								       sizeof(user)),
-					     .unit = peer->unit,
-					     .host = a->d->host,
-					     .profile = a->profile };
-
-	*row = (struct key_row){ .mode = PROFILE_DEDICATED, .state = KEY_INTENT, .uid = peer->uid };
-	crypt_draw_id(row->id);
-	memcpy(row->profile, a->profile, sizeof(row->profile));
-	memcpy(row->request_id, a->request_id, sizeof(row->request_id));
-	alias_expand(p->alias, &values, row->alias, sizeof(row->alias));
-	row->created_at_ms = row->changed_at_ms = clock_now().wall_ms;
-	row->source = a->d->keys_forbidden ? KEY_SERVER_CHOSEN : KEY_MINTED;
-}
-
-/* An intent without a waiter is for whoever of its uid comes back with its request_id: that process
- * may have restarted. */
-static bool acquire_is_same_process(const struct acquire *a, const struct acquire *waiting)
-{
-	const struct peer *p = request_peer(a->request);
-	const struct peer *w = waiting ? request_peer(waiting->request) : p;
-
-	return p->pid == w->pid && p->start_time == w->start_time;
-}
-
-static void acquire_dedicated(struct acquire *a, const struct profile *p)
-{
-	struct daemon *d = a->d;
-	struct key *k = a->request_id[0] ? keys_find_intent(d->keys, request_peer(a->request)->uid,
-							    a->profile, a->request_id)
-					 : NULL;
-	struct key_row row;
-	struct change *c;
-
-	if (k && acquire_is_same_process(a, TAILQ_FIRST(&k->waiters))) {
-		acquire_wait(a, &k->waiters);
-		key_drive(k);
-		return;
-	}
-	acquire_intent_row(a, p, &row);
-	k = key_add(d, &row);
-	if (row.source == KEY_MINTED) {
-		k->secret = crypt_draw_key();
-		if (!k->secret)
-			abort();
-		crypt_key_hash(k->secret, k->row.hash);
-	}
-	acquire_wait(a, &k->waiters);
-	c = change_new(d->turn, acquire_intent_stored, k);
-	change_key(c, k, KEY_SET_ALL, &k->row);
-	change_key_secret(c, k->secret);
-	k->storing = true;
-	change_submit(c);
-}
-
-static void acquire_shared(struct acquire *a)
-{
-	struct shared *s = shared_find(a->d, a->profile);
-
-	if (!s) {
-		acquire_fail(a, PROTO_INTERNAL, -1, "the profile is not served yet");
-		return;
-	}
-	/* Refused for good a moment ago: said at once, not after the caller's patience has run out.
-	 */
-	if (!shared_wanted(s)) {
-		acquire_fail(a, s->error_code, s->retry_at_ms - clock_now().boot_ms, s->error);
-		return;
-	}
-	acquire_wait(a, &s->waiters);
-	if (s->current && s->current->checked)
-		acquire_grant_all(&s->waiters, s->current);
-	else
-		shared_drive(s);
-}
-
-/* A lease's own key: fixed leases keep it, refreshable ones move with their profile. */
-static void acquire_again(struct acquire *a, const struct profile *p)
-{
-	struct lease *l = a->lease;
-
-	if (!l->key)
-		acquire_grant(a, NULL);
-	else if (l->row.refreshable && l->key->row.mode == PROFILE_SHARED &&
-		 p->mode == PROFILE_SHARED)
-		acquire_shared(a);
-	else if (l->key->dead || l->key->row.state == KEY_DELETED)
-		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1,
-			     "the key of this lease is gone; acquire a new one");
-	else {
-		acquire_wait(a, &l->key->waiters);
-		acquire_grant_all(&l->key->waiters, l->key);
-	}
-}
-
-void acquire_start(struct acquire *a, const struct profile *p)
-{
-	if (a->reread) {
-		lease_pin(a->lease); /* until acquire_free() */
-		acquire_again(a, p);
-		return;
-	}
-	switch (p->mode) {
-	case PROFILE_SHARED:
-		acquire_shared(a);
-		return;
-	case PROFILE_DEDICATED:
-		acquire_dedicated(a, p);
-		return;
-	case PROFILE_STATIC:
-		acquire_grant(a, NULL);
-		return;
-	}
 }

@@ -27,6 +27,7 @@ struct acquire {
 	enum lease_bind bind;
 	bool refreshable;
 	int64_t ttl_ms;
+	int64_t max_leases; /* of its uid, by its rule */
 	int64_t min_valid_ms;
 	bool min_valid_asked; /* by the caller; a default yields to what there is when upstream is
 				 away */

@@ -361,10 +361,16 @@ static void daemon_loop(struct daemon *d)
 /* Who waits is told to ask again: the next leader has the intents. */
 static void daemon_turn_away(struct daemon *d)
 {
+	struct key *k, *next;
+
 	shared_stop(d);
-	for (struct key *k = keys_first(d->keys); k; k = keys_next(k))
+	for (k = keys_first(d->keys); k; k = next) {
+		next = keys_next(k);
+		key_pin(k); /* its last waiter may be its last holder */
 		acquire_fail_all(&k->waiters, PROTO_NOT_LEADER, 100,
 				 "this broker is stopping; ask again");
+		key_unpin(k);
+	}
 }
 
 static void daemon_vacate(struct daemon *d)

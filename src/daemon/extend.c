@@ -83,6 +83,14 @@ static void extend_serve(struct key *k)
 		acquire_grant_all(waiters, k);
 }
 
+/* Who waited for the profile's key to be checked has it now, whatever else is to be done with it.
+ */
+static void extend_serve_profile(struct key *k)
+{
+	if (k->shared && k->shared->current == k)
+		acquire_grant_all(&k->shared->waiters, k);
+}
+
 static void extend_stored(void *userdata, int outcome)
 {
 	struct key *k = userdata;
@@ -214,8 +222,10 @@ static void extend_on_check(void *userdata, struct upstream_answer *a)
 		key_died(k, death);
 	else if (expires_at_ms != k->row.expires_at_ms)
 		extend_store(k, expires_at_ms, NULL);
-	else
+	else {
+		extend_serve_profile(k);
 		key_drive(k);
+	}
 }
 
 void key_check(struct key *k)

@@ -88,7 +88,7 @@ struct key *keys_find(const struct keys *keys, const char *id)
 struct key *keys_find_hash(const struct keys *keys, const char *hash)
 {
 	for (struct key *k = keys->by_id; k; k = k->by_id.next)
-		if (strcmp(k->row.hash, hash) == 0)
+		if (k->row.state != KEY_DELETED && strcmp(k->row.hash, hash) == 0)
 			return k;
 	return NULL;
 }
@@ -178,6 +178,15 @@ void key_drive(struct key *k)
 {
 	if (k->call || k->storing || k->d->stopping)
 		return;
+	if (k->retire_why && (k->row.state == KEY_LIVE || k->row.state == KEY_INTENT)) {
+		key_retire(k, k->retire_grace_ms,
+			   k->retire_why); /* could not be written down before */
+		return;
+	}
+	if (k->row.state == KEY_LIVE && !k->checked) {
+		key_check(k); /* before anything that upstream may hold up: callers wait for it */
+		return;
+	}
 	if (k->rename_wanted && k->row.state != KEY_DELETED) {
 		key_rename(k);
 		return;
@@ -190,10 +199,7 @@ void key_drive(struct key *k)
 			key_mint(k);
 		return;
 	case KEY_LIVE:
-		if (!k->checked)
-			key_check(k);
-		else
-			key_extend(k);
+		key_extend(k);
 		return;
 	case KEY_RETIRING:
 	case KEY_BURNED:

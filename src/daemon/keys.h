@@ -45,7 +45,9 @@ struct key {
 	enum burn_step burn;
 	bool orphan; /* an intent that nobody wants any more */
 	bool sent;   /* upstream may have it, or may yet get it from a POST without an answer */
-	bool sent_before;	 /* `sent` before the POST under way */
+	bool sent_before;	/* `sent` before the POST under way */
+	const char *retire_why; /* a literal; while its retirement is not yet on the disk */
+	int64_t retire_grace_ms;
 	bool blocked;		 /* upstream was told to, until it may be deleted */
 	int64_t late_until_ms;	 /* Unix: a POST without an answer may bring it back until then */
 	int64_t abandoned_at_ms; /* boot time since which an intent has had no waiter; 0: it has */
@@ -75,6 +77,7 @@ DEFINE_CLEANUP(struct keys, keys)
 /* Adds a key with this row: its row is in the store, or on its way there. */
 struct key *key_add(struct daemon *d, const struct key_row *row);
 struct key *keys_find(const struct keys *keys, const char *id);
+/* Of those that are not deleted. */
 struct key *keys_find_hash(const struct keys *keys, const char *hash);
 /* The first key, then the next of a key; NULL at the end. A key may go while its successor is
  * looked at next. */

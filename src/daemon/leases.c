@@ -254,7 +254,7 @@ void lease_move(struct lease *l, struct key *key)
 {
 	struct key *old = l->key;
 
-	if (old == key)
+	if (old == key || l->ending)
 		return;
 	lease_count(l, -1);
 	key_pin(key);

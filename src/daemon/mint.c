@@ -72,7 +72,7 @@ static void mint_later(struct key *k, const struct upstream_answer *a)
 	bool rejected = a->litellm.kind == LITELLM_UNAUTHORIZED;
 	char message[LITELLM_MESSAGE_MAX + 64];
 
-	if (a->fenced)
+	if (a->fenced && k->d->failed)
 		return;
 	(void)snprintf(message, sizeof(message), "%s%s",
 		       rejected ? "LiteLLM rejects the master key: " : "", a->litellm.message);

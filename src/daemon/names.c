@@ -244,6 +244,9 @@ static void names_on_renamed(void *userdata, struct upstream_answer *a)
 	k->call = NULL;
 	FAIL_POINT("rotate.after_rename");
 	if (a->litellm.kind == LITELLM_UNAVAILABLE || a->litellm.kind == LITELLM_UNAUTHORIZED) {
+		if (k->extend_wanted) /* nor can it be prolonged now */
+			acquire_settle_all(&k->waiters, k, a->litellm.message);
+		k->extend_wanted = false;
 		key_retry(k);
 		return;
 	}

@@ -87,6 +87,7 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 	a->bind = (enum lease_bind)lease_bind_from_name(p->bind);
 	a->refreshable = p->refreshable;
 	a->ttl_ms = op_acquire_ttl(d, p, rule);
+	a->max_leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
 	a->min_valid_asked = p->min_valid_ms >= 0;
 	a->min_valid_ms = a->min_valid_asked ? p->min_valid_ms : MIN_OF(t->min_valid_ms, life / 3);
 	a->deadline_ms =

@@ -85,10 +85,12 @@ static void import_stored(void *userdata, int outcome)
 	char hash[9];
 
 	s->storing = false;
+	k->storing = false;
 	if (outcome != 0) {
-		if (!k->shared)
+		if (!k->shared && k->row.source != KEY_LEGACY)
 			k->row.state = KEY_DELETED; /* was never stored; goes with its pin */
 		import_abort(i, PROTO_AUDIT_UNAVAILABLE, "the import cannot be recorded now");
+		shared_drive(s);
 		return;
 	}
 	k->shared = s;
@@ -152,6 +154,7 @@ static void import_store(struct import *i)
 	alias_expand(p->alias, &values, i->row.alias, sizeof(i->row.alias));
 	i->row.changed_at_ms = a->wall_ms;
 	i->key = import_key(i);
+	i->key->storing = true;
 	change_key(c, i->key, KEY_SET_ALL, &i->row);
 	change_key_secret(c, i->secret);
 	key_describe(i->key, a);
@@ -187,7 +190,7 @@ static bool import_is_new(const struct import *i)
 {
 	const struct key *known = keys_find_hash(i->d->keys, i->row.hash);
 
-	return !known || (known->row.source == KEY_LEGACY && !known->storing && !known->drafted);
+	return !known || (known->row.source == KEY_LEGACY && !known->storing && !known->call);
 }
 
 static void import_on_info(void *userdata, struct upstream_answer *a)
@@ -243,8 +246,8 @@ static void import_warn(const struct import *i, const struct op_import_params *p
 
 	if (p->base_url && strcmp(p->base_url, base_url) != 0)
 		log_warning(
-			"profile %s: the imported key was used with %s; this broker hands out %s",
-			i->s->name, p->base_url, base_url);
+			"profile %s: the imported key was used with another base URL than the one that this broker hands out, %s",
+			i->s->name, base_url);
 }
 
 static void import_start(struct daemon *d, struct request *r, struct shared *s,

@@ -26,8 +26,8 @@ static int recover_key(const struct key_row *row, void *userdata)
 	if (row->state == KEY_INTENT) {
 		k->sent = true; /* who knows what the one before has sent, and when */
 		key_expect_late(k);
-	} else {
-		k->late_until_ms = row->delete_at_ms;
+	} else if (row->source == KEY_MINTED || row->source == KEY_SERVER_CHOSEN) {
+		k->late_until_ms = row->delete_at_ms; /* only what we POSTed can come back */
 	}
 	if (row->mode == PROFILE_SHARED && row->source != KEY_LEGACY)
 		shared_adopt(d, k);
@@ -52,8 +52,15 @@ static int recover_lease(const struct lease_row *row, void *userdata)
 {
 	struct daemon *d = userdata;
 	struct key *k = row->key_id[0] ? keys_find(d->keys, row->key_id) : NULL;
-	struct lease *l = lease_new(d, row, k);
-	int pidfd = recover_pidfd(d, row);
+	struct shared *s = row->refreshable ? shared_find(d, row->profile) : NULL;
+	struct lease *l;
+	int pidfd;
+
+	/* Its generation is gone; a refreshable lease goes on with the present one. */
+	if (!k && row->key_id[0] && s)
+		k = s->current;
+	l = lease_new(d, row, k);
+	pidfd = recover_pidfd(d, row);
 
 	if (lease_begin(l, pidfd) < 0)
 		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);

@@ -19,6 +19,8 @@ static void retire_stored(void *userdata, int outcome)
 	struct key *k = userdata;
 
 	k->storing = false;
+	if (outcome == 0)
+		k->retire_why = NULL;
 	if (outcome != 0) {
 		k->failures = 0;
 		key_drive_in(k, 1000);
@@ -36,6 +38,8 @@ void key_retire(struct key *k, int64_t grace_ms, const char *why)
 			      .delete_at_ms = a->wall_ms + grace_ms,
 			      .expires_at_ms = k->row.expires_at_ms };
 
+	k->retire_why = why;
+	k->retire_grace_ms = grace_ms;
 	key_describe(k, a);
 	(void)snprintf(a->detail, sizeof(a->detail), "%s: %s", k->row.alias, why);
 	memcpy(to.hash, k->row.hash, sizeof(to.hash));
@@ -68,8 +72,11 @@ static void retire_deleted(void *userdata, int outcome)
 	k->storing = false;
 	if (outcome != 0)
 		key_retry(k);
-	else
+	else {
+		acquire_fail_all(&k->waiters, PROTO_UNKNOWN_LEASE, -1,
+				 "the key of this lease is gone; acquire a new one");
 		key_drop_secret(k);
+	}
 }
 
 /* Fixed leases cannot take another key: with theirs they are over. Refreshable ones take the next
@@ -144,9 +151,11 @@ static void retire_on_block(void *userdata, struct upstream_answer *a)
 /* Nobody may use it any more, yet it cannot be deleted: a late POST would make it anew. */
 static bool retire_must_block(const struct key *k)
 {
-	if (k->row.state != KEY_RETIRING || k->row.source == KEY_LEGACY || k->blocked)
+	if (k->row.state != KEY_RETIRING || k->blocked)
 		return false;
-	return k->dead || (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0);
+	if (k->dead)
+		return true;
+	return k->row.source != KEY_LEGACY && k->row.mode == PROFILE_DEDICATED && k->n_leases == 0;
 }
 
 void key_delete_if_due(struct key *k)

@@ -331,6 +331,12 @@ static void shared_rotate_answer(struct shared *s, const struct key *k, const st
 
 void shared_serve(struct shared *s, struct key *k)
 {
+	if (!shared_profile(s)) { /* a reload took it away while this key was being made */
+		s->current = NULL;
+		shared_close(s);
+		key_retire(k, shared_grace_ms(k), "its profile is no longer configured");
+		return;
+	}
 	s->current = k;
 	s->error[0] = '\0';
 	s->rejected = false;
