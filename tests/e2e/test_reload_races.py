@@ -82,3 +82,18 @@ def test_lease_of_a_profile_that_is_no_longer_shared_keeps_its_retiring_key(make
     with broker.rpc() as connection:
         error, reply = connection.reply(connection.send("acquire", lease=old["lease"], timeout_ms=20000), 3)
     assert error or litellm.chat(reply["api_key"])[0] == 200
+
+
+def test_key_that_is_made_while_its_profile_goes_is_not_kept(make_broker, litellm):
+    broker = make_broker(config=BASE, env=DROPIN, timing={**FAST, "grace_ms": 100}).start()
+    broker.wait_ready()
+    litellm.clear_calls()
+    litellm.fail(path="/key/generate", delay_ms=400)
+    broker.write_config(BASE + PROFILE.format("shared"))
+    broker.admin("reload")
+    wait_until(lambda: litellm.calls("/key/generate"), what="its POST")
+    broker.write_config(BASE)
+    broker.admin("reload")
+    wait_until(lambda: not broker.count("SELECT count(*) FROM key WHERE profile = 'x' AND state <> 'deleted'"),
+               what=lambda: str(broker.rows("SELECT * FROM key")))
+    accounted_for(broker, litellm)

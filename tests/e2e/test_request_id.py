@@ -1,9 +1,14 @@
 """A request_id names one acquire, however often and on however many connections it is sent."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from harness.broker import FAST
+from harness.holder import Holder
 from harness.rpc import RpcError
 from harness.upstream import ours
+from harness.wait import wait_until
 
 
 def test_repeats_during_the_mint_get_one_lease(broker, litellm):
@@ -32,3 +37,19 @@ def test_repeat_that_asks_for_another_kind_of_lease_is_refused(broker, profile):
         broker.acquire(profile=profile, bind="process", request_id="one")
     assert refusal.value.code == "invalid_request"
     assert broker.acquire(profile=profile, bind="ttl", request_id="one")["lease"] == first["lease"]
+
+
+@pytest.mark.parametrize("bind, keys", [("ttl", 1), ("process", 2)])
+def test_two_processes_with_one_request_id_keep_living_keys(make_broker, litellm, bind, keys):
+    """A TTL lease is its uid's, so both have it; a process lease is not. Neither loses its key to the other."""
+    broker = make_broker(timing=FAST).start()
+    broker.wait_ready()
+    litellm.fail(path="/key/generate", delay_ms=300, times=2)
+    asked = {"profile": "process", "bind": bind, "request_id": "same", "refreshable": True}
+    with Holder(broker) as other, ThreadPoolExecutor() as pool:
+        theirs = pool.submit(other.call, "acquire", **asked)
+        mine = broker.acquire(**asked)
+        issued = {mine["api_key"], theirs.result()["api_key"]}
+        assert len(issued) == keys and all(litellm.chat(key)[0] == 200 for key in issued)
+        wait_until(lambda: broker.count("SELECT count(*) FROM key WHERE state = 'live' AND mode = 'dedicated'") == keys,
+                   what="no key without a lease")

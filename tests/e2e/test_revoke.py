@@ -80,3 +80,14 @@ def test_revoked_lease_is_on_record(broker):
     lease = broker.acquire(profile="process")["lease"]
     broker.admin("revoke", lease=lease)
     wait_until(lambda: [row for row in broker.audit(lease=lease) if "revoke" in row["event"]], what="its audit row")
+
+
+def test_old_provisioners_key_is_taken_down_after_a_restart_too(make_broker, litellm):
+    old = "sk-of-the-old-provisioner-0123456789"
+    litellm.add_key(old, key_alias="agents-service")
+    broker = make_broker(timing=FAST).start()
+    broker.secrets.add(old)
+    broker.wait_ready()
+    broker.restart()
+    assert broker.admin("revoke", key_hash=key_hash(old))["keys"] == 1
+    wait_gone(litellm, old)

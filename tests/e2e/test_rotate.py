@@ -170,3 +170,39 @@ def test_exec_holds_the_old_key_until_its_program_ends(make_broker, litellm):
         stays(lambda: litellm.chat(old)[0] == 200, 1.0)
         os.kill(program.pid, 9)
         wait_gone(litellm, old)
+
+
+def test_restart_amid_a_rotation_with_litellm_away_serves_the_live_key(make_broker, litellm):
+    broker = make_broker(timing=FAST).start()
+    old = broker.acquire()["api_key"]
+    litellm.fail(path="*", status=503, times=-1)
+    with pytest.raises(RpcError):
+        broker.admin("rotate", profile="service", timeout_ms=300)
+    broker.restart()
+    assert broker.acquire(timeout_ms=3000)["api_key"] == old
+    litellm.clear()
+    wait_until(lambda: broker.profile().get("generation") == 2, what="the rotation goes on")
+
+
+def test_reread_and_release_in_one_turn_leave_no_phantom(make_broker, litellm):
+    """The new generation must not count a lease that ended while it moved there."""
+    broker = make_broker(timing=QUICK).start()
+    lease = broker.acquire(bind="ttl")["lease"]
+    broker.admin("rotate", profile="service")
+    with broker.rpc() as connection:
+        sent = [connection.send("acquire", lease=lease), connection.send("release", lease=lease)]
+        for number in sent:
+            connection.reply(number)
+    assert broker.admin("status")["leases"] == 0
+    key = broker.acquire(bind="process")["api_key"]
+    broker.admin("rotate", profile="service")
+    wait_gone(litellm, key)
+
+
+def test_refreshable_lease_outlives_its_generation_and_a_restart(make_broker, litellm):
+    broker = make_broker(timing=QUICK).start()
+    first = broker.acquire(bind="ttl")
+    broker.admin("rotate", profile="service")
+    wait_gone(litellm, first["api_key"])
+    broker.restart()
+    assert broker.acquire(lease=first["lease"])["generation"] == 2
