@@ -216,36 +216,3 @@ int store_sync(struct store *s)
 		s->has_unsynced = false;
 	return store_note_full(s, r);
 }
-
-/* --- the daemon's own values --- */
-
-/* They don't meet the store's own names. */
-static char *store_meta_name(const char *name)
-{
-	return xasprintf("daemon/%s", name);
-}
-
-int store_put_meta(struct store *s, const char *name, const char *value)
-{
-	_cleanup_(freep) char *full = store_meta_name(name);
-	enum store_stmt which = value ? STORE_META_PUT : STORE_META_DELETE;
-	sqlite3_stmt *stmt = store_get_for(&s->turn, which, full);
-	int rc = SQLITE_OK;
-
-	if (stmt && value)
-		rc = sqlite3_bind_text(stmt, 2, value, -1, SQLITE_STATIC);
-	return store_turn_run(s, stmt, rc);
-}
-
-int store_get_meta(struct store *s, const char *name, char **ret)
-{
-	_cleanup_(freep) char *full = store_meta_name(name);
-	sqlite3_stmt *stmt = store_get_for(&s->turn, STORE_META_GET, full);
-	int rc = store_step(&s->turn, stmt);
-	int r = rc == SQLITE_DONE ? -ENOENT : store_result(&s->turn, rc, "meta");
-
-	if (r == 0)
-		*ret = xstrdup((const char *)sqlite3_column_text(stmt, 0));
-	store_done(stmt);
-	return r;
-}

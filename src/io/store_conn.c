@@ -38,7 +38,6 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 				  NULL, "" },
 	[STORE_META_GET] = { "SELECT value FROM meta WHERE name = ?", NULL, "" },
 	[STORE_META_PUT] = { "REPLACE INTO meta (name, value) VALUES (?, ?)", NULL, "" },
-	[STORE_META_DELETE] = { "DELETE FROM meta WHERE name = ?", NULL, "" },
 	/* a changed row: the commit of an empty transaction does not sync */
 	[STORE_SYNC] = { "INSERT INTO meta (name, value) VALUES ('sync', '1') ON CONFLICT (name) DO"
 			 " UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",

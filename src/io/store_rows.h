@@ -51,13 +51,8 @@ int store_each_audit(struct store *s, uint64_t after, size_t limit, store_audit_
 void store_audit_head(const struct store *s, uint64_t *ret_sequence, uint8_t ret_hash[HASH_SIZE]);
 
 /*
- * Removes at most `limit` leases that ended and `limit` dedicated keys that were deleted before
- * `before_ms` (Unix): the audit keeps what is worth knowing of them. Within a turn; outcomes as
- * store_begin().
+ * Removes at most `limit` leases that ended and `limit` keys that were deleted before `before_ms`
+ * (Unix), but for each shared profile's highest generation: its number is not used again. The audit
+ * keeps what is worth knowing of them. Within a turn; outcomes as store_begin().
  */
 int store_prune(struct store *s, int64_t before_ms, size_t limit) _must_check_;
-
-/* Small values of the daemon's own in `meta`, for example a team's id. NULL value removes. -ENOENT
- * on get (not logged). */
-int store_put_meta(struct store *s, const char *name, const char *value) _must_check_;
-int store_get_meta(struct store *s, const char *name, char **ret) _must_check_;

@@ -317,29 +317,6 @@ static void test_ten_processes_make_one_state(void **state)
 	store_free(test_open_leading(p));
 }
 
-static void test_meta_values_come_back_and_go(void **state)
-{
-	const struct place *p = *state;
-	struct store *s = test_open_leading(p);
-	char *value = NULL;
-
-	assert_int_equal(store_get_meta(s, "schema", &value), -ENOENT); /* the store's own name */
-	assert_int_equal(store_begin(s), 0);
-	assert_int_equal(store_put_meta(s, "team", "t-1"), 0);
-	assert_int_equal(store_put_meta(s, "team", "t-2"), 0);
-	assert_int_equal(store_commit(s), 0);
-	assert_int_equal(store_get_meta(s, "team", &value), 0);
-	assert_string_equal(value, "t-2");
-	free(value);
-	value = NULL;
-	assert_int_equal(store_begin(s), 0);
-	assert_int_equal(store_put_meta(s, "team", NULL), 0);
-	assert_int_equal(store_commit(s), 0);
-	assert_int_equal(store_get_meta(s, "team", &value), -ENOENT);
-	assert_null(value);
-	store_free(s);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,7 +335,6 @@ int main(void)
 		STORE_TEST(test_a_damaged_small_table_is_refused),
 		STORE_TEST(test_a_copied_state_becomes_another_install),
 		STORE_TEST(test_ten_processes_make_one_state),
-		STORE_TEST(test_meta_values_come_back_and_go),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

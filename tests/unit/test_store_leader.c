@@ -164,7 +164,7 @@ static void test_triggers_stop_each_write_of_a_deposed_leader(void **state)
 			assert_int_equal(store_append_audit(s, &row), STORE_E_FENCED);
 		s->term--;
 		/* what failed in part is not committed in part */
-		assert_int_equal(store_put_meta(s, "team", "t"), STORE_E_FENCED);
+		assert_int_equal(store_put_key(s, &key, NULL), STORE_E_FENCED);
 		assert_int_equal(store_commit(s), STORE_E_FENCED);
 	}
 	assert_int_equal(test_audit_count(s), 0);
