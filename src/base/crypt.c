@@ -33,7 +33,7 @@ enum crypt_subkey {
 
 struct keyring {
 	uint8_t seal[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
-	uint8_t audit[HASH_SIZE];
+	uint8_t audit[AUDIT_KEY_SIZE];
 	uint8_t tag[HASH_SIZE];
 	uint8_t fingerprint[16];
 };
@@ -66,6 +66,23 @@ int keyring_new(struct keyring **ret, const struct secret *seal_key)
 	crypt_derive(k->tag, sizeof(k->tag), CRYPT_SUBKEY_TAG, root);
 	crypt_derive(k->fingerprint, sizeof(k->fingerprint), CRYPT_SUBKEY_FINGERPRINT, root);
 	(void)sodium_mprotect_readonly(k); /* a hardening on top: without it all works the same */
+	*ret = k;
+	return 0;
+}
+
+int keyring_new_audit(struct keyring **ret, const struct secret *audit_key)
+{
+	struct keyring *k;
+
+	if (secret_len(audit_key) != AUDIT_KEY_SIZE)
+		return err_origin(-EINVAL);
+	k = sodium_malloc(sizeof(*k));
+	if (!k)
+		return err_origin(-ENOMEM);
+	/* what is sealed with a key that nobody knows stays shut: better than with one of zeroes */
+	randombytes_buf(k, sizeof(*k));
+	memcpy(k->audit, secret_text(audit_key), sizeof(k->audit));
+	(void)sodium_mprotect_readonly(k); /* as above */
 	*ret = k;
 	return 0;
 }
@@ -149,19 +166,37 @@ void crypt_hex(const uint8_t *data, size_t n, char *ret)
 	(void)sodium_bin2hex(ret, 2 * n + 1, data, n);
 }
 
+int crypt_unhex(const char *hex, uint8_t *ret, size_t n)
+{
+	size_t len;
+
+	if (strlen(hex) != 2 * n || sodium_hex2bin(ret, n, hex, 2 * n, NULL, &len, NULL) != 0 ||
+	    len != n)
+		return -EINVAL;
+	return 0;
+}
+
 void crypt_key_hash(const struct secret *key, char ret[SHA256_HEX_SIZE])
 {
 	crypt_sha256_hex(secret_text(key), secret_len(key), ret);
 }
 
-/* randombytes_uniform() draws again rather than favour the first digits. */
+/* A byte beyond the last whole round of digits is drawn again rather than favour the first ones.
+ * Many bytes at once: each draw is a system call. */
 static void crypt_draw_digits(char *ret, size_t n)
 {
 	static const char digits[] =
 		"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	const size_t base = sizeof(digits) - 1;
+	uint8_t drawn[64];
 
-	for (size_t i = 0; i < n; i++)
-		ret[i] = digits[randombytes_uniform(sizeof(digits) - 1)];
+	for (size_t done = 0; done < n;) {
+		randombytes_buf(drawn, sizeof(drawn));
+		for (size_t i = 0; i < sizeof(drawn) && done < n; i++)
+			if (drawn[i] < 256 / base * base)
+				ret[done++] = digits[drawn[i] % base];
+	}
+	sodium_memzero(drawn, sizeof(drawn));
 }
 
 struct secret *crypt_draw_key(void)

@@ -14,6 +14,8 @@ struct secret;
 
 #define SEAL_KEY_SIZE 32
 #define HASH_SIZE 32
+#define HASH_HEX_SIZE (2 * HASH_SIZE + 1)
+#define AUDIT_KEY_SIZE 32
 #define SHA256_HEX_SIZE 65	/* 64 digits and the NUL */
 #define ID_SIZE 17		/* 16 characters of base62 (95 bits) and the NUL */
 #define SEAL_OVERHEAD (24 + 16) /* XChaCha20-Poly1305: nonce and tag */
@@ -30,8 +32,11 @@ DEFINE_CLEANUP(struct keyring, keyring)
 /* Fingerprint of the seal key for `meta`: tells two apart, tells nothing of the key. Hex, 33 bytes
  * with the NUL. */
 void keyring_fingerprint(const struct keyring *k, char ret_hex[33]);
-/* The audit key alone, 32 bytes, for offline verification. */
+/* The audit key alone, AUDIT_KEY_SIZE bytes, for offline verification. */
 struct secret *keyring_audit_key(const struct keyring *k) _must_check_;
+/* A keyring of the audit key alone: keyring_chain() is right with it, all else is by chance.
+ * -EINVAL for another size, -ENOMEM. */
+int keyring_new_audit(struct keyring **ret, const struct secret *audit_key) _must_check_;
 
 /*
  * Seals `plain` for one place: `place` (for example "key/<id>/secret") is bound as additional data,
@@ -54,6 +59,9 @@ void keyring_tag(const struct keyring *k, const char *sha256_hex, char ret_hex[3
 
 void crypt_sha256_hex(const void *data, size_t n, char ret[SHA256_HEX_SIZE]);
 void crypt_hex(const uint8_t *data, size_t n, char *ret);
+/* Reads exactly `2 * n` hex digits, of either case. -EINVAL (not logged); `ret` may have been
+ * written. */
+int crypt_unhex(const char *hex, uint8_t *ret, size_t n) _must_check_;
 /* SHA-256 of the secret's bytes: LiteLLM's name of a key. */
 void crypt_key_hash(const struct secret *key, char ret[SHA256_HEX_SIZE]);
 /* A fresh LiteLLM key: "sk-" and base62 of 32 random bytes (43 characters). NULL without memory. */

@@ -200,6 +200,13 @@ int json_set_text(struct json *object, const char *name, const char *value)
 	return json_set(object, name, json_string_of(value));
 }
 
+int json_set_exact(struct json *object, const char *name, const char *value)
+{
+	json_t *node = json_string(value);
+
+	return node ? json_set(object, name, json_wrap(node)) : -EILSEQ;
+}
+
 int json_set_int(struct json *object, const char *name, int64_t value)
 {
 	return json_set(object, name, json_wrap(json_integer(value)));

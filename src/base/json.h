@@ -46,6 +46,8 @@ const char *json_next(const struct json *object, const char *name);
  * UTF-8, each byte over 127 becomes '?'. */
 int json_set(struct json *object, const char *name, struct json *value) _must_check_;
 int json_set_text(struct json *object, const char *name, const char *value) _must_check_;
+/* The same, but -EILSEQ for a text that isn't UTF-8; the object is as before then. */
+int json_set_exact(struct json *object, const char *name, const char *value) _must_check_;
 int json_set_int(struct json *object, const char *name, int64_t value) _must_check_;
 int json_set_number(struct json *object, const char *name, double value) _must_check_;
 int json_set_bool(struct json *object, const char *name, bool value) _must_check_;

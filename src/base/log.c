@@ -30,6 +30,7 @@ static const char *log_level_word(enum log_level level)
 		return "error: ";
 	case LOG_LEVEL_WARNING:
 		return "warning: ";
+	case LOG_LEVEL_NOTICE:
 	case LOG_LEVEL_INFO:
 		return "";
 	case LOG_LEVEL_DEBUG:
@@ -61,7 +62,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	va_list ap;
 	int r;
 
-	if (level > log_level_now)
+	if (level > log_level_now && level != LOG_LEVEL_NOTICE)
 		return;
 	n = (size_t)log_prefix(line, sizeof(line), level);
 	va_start(ap, fmt);

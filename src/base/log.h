@@ -10,6 +10,7 @@
 enum log_level {
 	LOG_LEVEL_ERROR = 3,
 	LOG_LEVEL_WARNING = 4,
+	LOG_LEVEL_NOTICE = 5, /* written whatever the level: part of the record */
 	LOG_LEVEL_INFO = 6,
 	LOG_LEVEL_DEBUG = 7
 };
@@ -21,5 +22,6 @@ void log_write(enum log_level level, const char *fmt, ...) _printf_(2, 3);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_notice(...) log_write(LOG_LEVEL_NOTICE, __VA_ARGS__)
 #define log_info(...) log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...) log_write(LOG_LEVEL_DEBUG, __VA_ARGS__)

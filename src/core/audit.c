@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 void audit_init(struct audit_row *row)
 {
 	*row = (struct audit_row){ .uid = -1, .gid = -1, .pid = -1 };
@@ -19,29 +21,45 @@ void audit_set_peer(struct audit_row *row, const struct peer *peer)
 	memcpy(row->exe, peer->exe, sizeof(row->exe));
 }
 
+void audit_clean(struct audit_row *row)
+{
+	utf8_clean(row->unit);
+	utf8_clean(row->exe);
+	utf8_clean(row->detail);
+}
+
 static void audit_big_endian(uint8_t *to, uint64_t v, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		to[i] = (uint8_t)(v >> (8 * (n - 1 - i)));
 }
 
-static int audit_encode_int(struct buf *b, uint64_t v)
+static uint8_t *audit_encode_ints(uint8_t *to, const uint64_t *values, size_t n)
 {
-	uint8_t bytes[8];
-
-	audit_big_endian(bytes, v, sizeof(bytes));
-	return buf_append(b, bytes, sizeof(bytes));
+	for (size_t i = 0; i < n; i++, to += 8)
+		audit_big_endian(to, values[i], 8);
+	return to;
 }
 
-static int audit_encode_text(struct buf *b, const char *text)
+static uint8_t *audit_encode_texts(uint8_t *to, const char *const *texts, size_t n)
 {
-	size_t n = strlen(text);
-	uint8_t length[4];
-	int r;
+	for (size_t i = 0; i < n; i++) {
+		size_t length = strlen(texts[i]);
 
-	audit_big_endian(length, n, sizeof(length));
-	r = buf_append(b, length, sizeof(length));
-	return r < 0 ? r : buf_append(b, text, n);
+		audit_big_endian(to, length, 4);
+		memcpy(to + 4, texts[i], length);
+		to += 4 + length;
+	}
+	return to;
+}
+
+static size_t audit_texts_size(const char *const *texts, size_t n)
+{
+	size_t size = 4 * n;
+
+	for (size_t i = 0; i < n; i++)
+		size += strlen(texts[i]);
+	return size;
 }
 
 int audit_encode(const struct audit_row *row, struct buf *b)
@@ -53,15 +71,17 @@ int audit_encode(const struct audit_row *row, struct buf *b)
 	const uint64_t peer[] = { (uint64_t)row->uid, (uint64_t)row->gid, (uint64_t)row->pid,
 				  row->start_time };
 	const char *const rest[] = { row->unit, row->exe, row->key_tag, row->detail };
-	int r = 0;
+	size_t n = sizeof(head) + sizeof(peer) + audit_texts_size(words, ARRAY_SIZE(words)) +
+		   audit_texts_size(rest, ARRAY_SIZE(rest));
+	uint8_t *to;
+	int r = buf_reserve(b, n, &to);
 
-	for (size_t i = 0; i < ARRAY_SIZE(head) && r == 0; i++)
-		r = audit_encode_int(b, head[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(words) && r == 0; i++)
-		r = audit_encode_text(b, words[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(peer) && r == 0; i++)
-		r = audit_encode_int(b, peer[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(rest) && r == 0; i++)
-		r = audit_encode_text(b, rest[i]);
-	return r;
+	if (r < 0)
+		return r;
+	to = audit_encode_ints(to, head, ARRAY_SIZE(head));
+	to = audit_encode_texts(to, words, ARRAY_SIZE(words));
+	to = audit_encode_ints(to, peer, ARRAY_SIZE(peer));
+	(void)audit_encode_texts(to, rest, ARRAY_SIZE(rest)); /* where nothing follows */
+	b->len += n;
+	return 0;
 }

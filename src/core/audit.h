@@ -38,6 +38,9 @@ struct audit_row {
 /* An empty row without a peer. */
 void audit_init(struct audit_row *row);
 void audit_set_peer(struct audit_row *row, const struct peer *peer);
+/* Makes the texts that others had a hand in (unit, exe, detail) UTF-8: one bad byte would make the
+ * page that holds the row unreadable to strict clients. */
+void audit_clean(struct audit_row *row);
 
 /*
  * The bytes that the chain covers: each column but `hash`, in the order above; an integer as 8

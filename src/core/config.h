@@ -91,8 +91,9 @@ struct config {
 	/* behaviour */
 	enum durability durability;
 	enum log_level log_level;
-	struct timing timing; /* defaults, the LITELLM_KEY_* variables, the file */
-	char *instance;	      /* --instance, default "main" */
+	int64_t audit_warn_size; /* bytes of the state; 0: no warning */
+	struct timing timing;	 /* defaults, the LITELLM_KEY_* variables, the file */
+	char *instance;		 /* --instance, default "main" */
 	/* limits per uid */
 	int64_t max_connections, max_leases, max_buffered_bytes, mints_per_minute;
 	struct profile *profiles;

@@ -250,10 +250,31 @@ static void config_judge_host(struct config *c, const char *url, const char *ori
 		origin, base.host, upstream.host);
 }
 
+/* To LiteLLM 0 is a limit like any other: it lets no call through. */
+static void config_judge_limits(struct config *c, const struct profile *p)
+{
+	const struct {
+		const char *name;
+		bool zero;
+	} limits[] = { { "max_budget", p->key.max_budget >= 0 && p->key.max_budget <= 0 },
+		       { "rpm_limit", p->key.rpm_limit == 0 },
+		       { "tpm_limit", p->key.tpm_limit == 0 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
+		if (limits[i].zero)
+			config_add_warning(
+				c,
+				"%s: profile \"%s\" has %s 0, with which LiteLLM refuses "
+				"each call: leave it out for no limit",
+				config_check_origin(p, SECTION_KEY, limits[i].name), p->name,
+				limits[i].name);
+}
+
 static void config_judge_profile(struct config *c, const struct profile *p)
 {
 	if (p->mode == PROFILE_STATIC)
 		return;
+	config_judge_limits(c, p);
 	config_judge_host(c, p->base_url, config_check_origin(p, SECTION_PROFILE, "base_url"));
 	if (p->team_id && option_was_set(option_find(SECTION_PROFILE, "team_alias"), p))
 		config_add_warning(c,

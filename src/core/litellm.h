@@ -62,33 +62,33 @@ struct litellm_answer {
 	enum litellm_kind kind;
 	char message[LITELLM_MESSAGE_MAX]; /* upstream's words, without credentials; "" if OK */
 	struct litellm_key key;		   /* INFO, UPDATE, BLOCK */
+	char **models;		  /* INFO; owned, as its texts; NULL: not known; n_models 0: all */
 	struct secret *chosen;	  /* GENERATE: the key, of use where upstream chose it; owned */
 	struct litellm_key *keys; /* LIST; owned */
-	size_t n_keys;
-	struct litellm_team *teams; /* TEAM_FIND: those whose alias is exactly the one asked for;
-				       TEAM_NEW, TEAM_INFO: the one; owned */
-	size_t n_teams;
-	int64_t total_pages;	/* LIST, TEAM_FIND */
-	int64_t retry_after_ms; /* UNAVAILABLE: what upstream asked for; 0: nothing */
+	size_t n_models, n_keys, n_teams;
+	struct litellm_team *teams; /* TEAM_FIND: the one of exactly the alias asked for, if any
+				       (several: REFUSED); TEAM_NEW, TEAM_INFO: the one; owned */
+	int64_t total_pages;	    /* LIST, TEAM_FIND */
+	int64_t retry_after_ms;	    /* UNAVAILABLE: what upstream asked for; 0: nothing */
 };
 
 void litellm_answer_deinit(struct litellm_answer *a);
-
+/* What is known of one HTTP answer. */
+struct litellm_reply {
+	long status;	  /* 0: none came (time-out, broken connection) */
+	const char *body; /* of `n` bytes */
+	size_t n;
+};
 /*
- * Judges one HTTP answer. `status` 0: none came (time-out, broken connection). `asked_alias`:
- * TEAM_FIND's exact alias, else NULL. Any body is fine: what cannot be read as the operation
- * demands is UNAVAILABLE.
+ * `asked_alias`: TEAM_FIND's exact alias, else NULL. `master`: the master key, which no message
+ * will hold. Any body is fine: what cannot be read as the operation demands is UNAVAILABLE.
  */
-void litellm_judge(enum litellm_op op, long status, const char *body, size_t n,
-		   const char *asked_alias, struct litellm_answer *ret);
+void litellm_judge(enum litellm_op op, const struct litellm_reply *reply, const char *asked_alias,
+		   const char *master, struct litellm_answer *ret);
 
-/* Method and path of an operation; the path without a query. */
 const char *litellm_method(enum litellm_op op);
 const char *litellm_path(enum litellm_op op);
-
-/* --- requests: the body as text (json_text_free()) or the path with its query (free()); NULL
- * without memory --- */
-
+/* Requests: the body (json_text_free()) or the path with its query (free()); NULL: no memory */
 struct litellm_mint {
 	const struct secret *key; /* NULL: upstream chooses */
 	const char *alias, *user_id, *team_id, *duration, *install,
@@ -113,8 +113,5 @@ char *litellm_team_find_path(const char *team_alias, int page) _must_check_;
 /* "2026-11-22T01:58:16.605073Z", any length of fraction or none, Z or ±hh:mm. -EINVAL (not logged).
  */
 int litellm_parse_time(const char *text, int64_t *ret_ms) _must_check_;
-/* Removes whatever looks like a key or a key's hash from a text ("sk-…" becomes "sk-***", 64 hex
- * digits likewise). */
-void litellm_redact(char *text);
 /* Deterministic team_id of a team alias: "keybroker-" + 32 hex digits of its SHA-256. */
 void litellm_team_id(const char *team_alias, char ret[TEAM_ID_MAX]);

@@ -9,12 +9,15 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "base/json.h"
 #include "base/secret.h"
 
 #define LITELLM_BIT(op) (1u << (op))
 #define LITELLM_ANY (~0u)
 #define LITELLM_MINTS (LITELLM_BIT(LITELLM_GENERATE) | LITELLM_BIT(LITELLM_UPDATE))
+
+#define LITELLM_WORDS_MAX ((size_t)64 << 10) /* far more than is ever shown */
 
 /* A row matches if all that it names does; the first that matches decides. */
 struct litellm_rule {
@@ -118,8 +121,27 @@ static void litellm_judge_redirect(long status, struct litellm_answer *ret)
 		status);
 }
 
+/* Which of them is meant only a person can say. Their ids are the server's text too. */
+static void litellm_judge_several(const char *alias, const char *master, struct litellm_answer *ret)
+{
+	_cleanup_(buf_deinit) struct buf b = BUF_INIT(0);
+	char *words;
+	int r = 0;
+
+	for (size_t i = 0; i < ret->n_teams && r == 0; i++)
+		r = buf_printf(&b, " %s", ret->teams[i].id);
+	words = xasprintf("several teams upstream are called %s: say which with LITELLM_TEAM_ID "
+			  "(team_id):%s",
+			  alias, r == 0 ? buf_text(&b) : "");
+	litellm_answer_deinit(ret);
+	ret->kind = LITELLM_REFUSED;
+	litellm_hide(words, master);
+	litellm_say(words, ret->message, sizeof(ret->message));
+	json_text_free(words);
+}
+
 static void litellm_judge_good(enum litellm_op op, long status, const struct json *doc,
-			       const char *asked, struct litellm_answer *ret)
+			       const char *asked, const char *master, struct litellm_answer *ret)
 {
 	if (!litellm_read(op, doc, asked, ret)) {
 		litellm_answer_deinit(ret);
@@ -127,17 +149,21 @@ static void litellm_judge_good(enum litellm_op op, long status, const struct jso
 		return;
 	}
 	ret->kind = LITELLM_OK;
+	if (op == LITELLM_TEAM_FIND && ret->n_teams > 1)
+		litellm_judge_several(asked, master, ret);
 	if (op == LITELLM_TEAM_INFO && ret->n_teams == 0) {
 		ret->kind = LITELLM_GONE;
 		(void)snprintf(ret->message, sizeof(ret->message), "no such team");
 	}
 }
 
-void litellm_judge(enum litellm_op op, long status, const char *body, size_t n,
-		   const char *asked_alias, struct litellm_answer *ret)
+void litellm_judge(enum litellm_op op, const struct litellm_reply *reply, const char *asked_alias,
+		   const char *master, struct litellm_answer *ret)
 {
 	_cleanup_(json_freep) struct json *doc = NULL;
+	long status = reply->status;
 	struct litellm_error error;
+	bool known;
 
 	*ret = (struct litellm_answer){ .kind = LITELLM_UNAVAILABLE };
 	if (status == 0) {
@@ -148,12 +174,15 @@ void litellm_judge(enum litellm_op op, long status, const char *body, size_t n,
 		litellm_judge_redirect(status, ret);
 		return;
 	}
-	doc = json_parse(body, n);
+	doc = json_parse(reply->body, reply->n);
 	if (status >= 200 && status < 300) {
-		litellm_judge_good(op, status, doc, asked_alias, ret);
+		litellm_judge_good(op, status, doc, asked_alias, master, ret);
 		return;
 	}
-	if (litellm_read_error(doc, body, n, &error))
+	known = litellm_read_error(doc, reply->body, reply->n, &error);
+	error.words[strnlen(error.words, LITELLM_WORDS_MAX)] = '\0';
+	litellm_hide(error.words, master); /* before anything is cut or taken out of its middle */
+	if (known)
 		litellm_judge_error(op, status, &error, ret);
 	else
 		litellm_judge_foreign(status, error.words, ret);
@@ -163,6 +192,9 @@ void litellm_judge(enum litellm_op op, long status, const char *body, size_t n,
 void litellm_answer_deinit(struct litellm_answer *a)
 {
 	secret_free(a->chosen);
+	for (size_t i = 0; i < a->n_models; i++)
+		free(a->models[i]);
+	free(a->models);
 	free(a->keys);
 	free(a->teams);
 	*a = (struct litellm_answer){ 0 };

@@ -1,6 +1,6 @@
 /*
  * What the files behind core/litellm.h share: error texts (litellm_text.c) and the reading of good
- * answers (litellm_read.c). Nobody else includes this.
+ * answers (litellm_read.c). Only these and their tests include this.
  */
 #pragma once
 
@@ -19,6 +19,21 @@ struct litellm_error {
  */
 bool litellm_read_error(const struct json *doc, const char *body, size_t n,
 			struct litellm_error *ret);
+
+/* Removes whatever looks like a key or a key's hash from a text ("sk-…" becomes "sk-***", 64 hex
+ * digits likewise). */
+void litellm_redact(char *text);
+/*
+ * Stars out `secret` wherever the text has it, however litellm_spelled() knows to write it; more
+ * than half of it from its start; and less, where the text ends or "..." follows.
+ */
+void litellm_hide(char *text, const char *secret);
+
+/* The character that `p` begins with, and how many bytes spell it, which may be `\\"`, `\u0026`,
+ * `&#38;` or `%26`. 0: the text ends here. (litellm_spelling.c) */
+uint32_t litellm_spelled(const char *p, size_t *ret_n);
+/* How many bytes at `text` spell `word` or its beginning; `ret_told`: how many characters of it. */
+size_t litellm_spells(const char *text, const char *word, size_t *ret_told);
 
 /* Copies `words` for people: redacted, on one line, valid UTF-8, cut to `size`. */
 void litellm_say(const char *words, char *ret, size_t size);

@@ -34,7 +34,12 @@ static bool litellm_read_time(const struct json *node, const char *name, int64_t
 	*ret_ms = 0;
 	if (!value)
 		return false;
-	return json_is_null(value) || litellm_parse_time(json_text(value), ret_ms) == 0;
+	if (json_is_null(value))
+		return true;
+	if (litellm_parse_time(json_text(value), ret_ms) < 0)
+		return false;
+	*ret_ms = MAX_OF(*ret_ms, INT64_C(1)); /* long ago, but not null's 0 */
+	return true;
 }
 
 /* The fields that /key/info and /key/list have in common; the hash stands elsewhere in each. */
@@ -67,8 +72,22 @@ static bool litellm_read_generate(const struct json *doc, struct litellm_answer 
 	return ret->chosen != NULL;
 }
 
+/* For comparison with a profile's. */
+static void litellm_read_models(const struct json *models, struct litellm_answer *ret)
+{
+	if (!json_is_array(models))
+		return;
+	ret->models = xcalloc(json_len(models) + 1, sizeof(*ret->models));
+	for (size_t i = 0; i < json_len(models); i++) {
+		const char *name = json_text(json_at(models, i));
+
+		ret->models[ret->n_models++] = xstrdup(name ? name : "?");
+	}
+}
+
 static bool litellm_read_info(const struct json *doc, struct litellm_answer *ret)
 {
+	litellm_read_models(json_get(json_get(doc, "info"), "models"), ret);
 	return litellm_read_key(json_get(doc, "info"), json_get_text(doc, "key"), &ret->key);
 }
 

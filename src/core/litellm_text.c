@@ -13,6 +13,7 @@
 
 #define LITELLM_HASH_DIGITS 64
 #define LITELLM_LONG_RUN 16   /* so much behind an "sk-" is a key, even in the middle of a word */
+#define LITELLM_TELLING 4     /* so many characters of a secret tell something of it */
 #define LITELLM_DETAILS_MAX 3 /* validation errors that are quoted */
 
 static bool litellm_is_word(char c)
@@ -33,10 +34,11 @@ static bool litellm_is_hex(char c)
 
 static size_t litellm_run(const char *p, bool (*is)(char c))
 {
-	size_t n = 0;
+	size_t n = 0, one;
+	uint32_t c;
 
-	while (p[n] && is(p[n]))
-		n++;
+	while ((c = litellm_spelled(p + n, &one)) && c < 0x80 && is((char)c))
+		n += one;
 	return n;
 }
 
@@ -57,24 +59,32 @@ static size_t litellm_quoted(const char *p)
 static size_t litellm_credential(const char *text, const char *p, size_t *ret_n)
 {
 	size_t keep = litellm_quoted(p);
-	size_t run;
+	size_t run, told;
 
 	*ret_n = 0;
 	if (keep > 0) {
 		*ret_n = litellm_run(p + keep, litellm_is_key_char);
 		return keep;
 	}
-	if (strncmp(p, "sk-", 3) == 0) {
-		run = litellm_run(p + 3, litellm_is_key_char);
+	keep = litellm_spells(p, "sk-", &told);
+	if (told == 3) {
+		run = litellm_run(p + keep, litellm_is_key_char);
 		/* "ask-bot" is a name */
-		if (p == text || !litellm_is_word(p[-1]) || run >= LITELLM_LONG_RUN)
+		if (p == text || *p == '\\' || !litellm_is_word(p[-1]) || run >= LITELLM_LONG_RUN)
 			*ret_n = run;
-		return 3;
+		return keep;
 	}
 	run = litellm_run(p, litellm_is_hex);
 	if (run >= LITELLM_HASH_DIGITS)
 		*ret_n = run;
 	return 0;
+}
+
+/* To where something else may begin: no part of a run of backslashes spells what the run doesn't,
+ * and each part would be looked at to the run's end. */
+static size_t litellm_step(const char *p)
+{
+	return MAX_OF(strspn(p, "\\"), (size_t)1);
 }
 
 void litellm_redact(char *text)
@@ -87,7 +97,7 @@ void litellm_redact(char *text)
 		size_t keep = litellm_credential(text, from, &n);
 
 		if (keep == 0 && n == 0)
-			keep = 1;
+			keep = litellm_step(from);
 		memmove(to, from, keep);
 		to += keep;
 		from += keep + n;
@@ -96,6 +106,53 @@ void litellm_redact(char *text)
 		to += n;
 	}
 	*to = '\0';
+}
+
+/* Does what was told of something longer end here? */
+static bool litellm_is_cut(const char *p)
+{
+	static const char *const marks[] = { "...", "\xe2\x80\xa6", "**" };
+
+	p += strspn(p, "\\");
+	for (size_t i = 0; i < ARRAY_SIZE(marks); i++)
+		if (strncmp(p, marks[i], strlen(marks[i])) == 0)
+			return true;
+	return !*p;
+}
+
+/* Upstream masks what looks like its own keys, but a master key may look like anything. */
+void litellm_hide(char *text, const char *secret)
+{
+	size_t len, told, n;
+
+	(void)litellm_spells(secret, secret, &len);
+	while (*text) {
+		n = litellm_spells(text, secret, &told);
+		if (told > 0 && (told == len || (told >= LITELLM_TELLING &&
+						 (told > len / 2 || litellm_is_cut(text + n)))))
+			memset(text, '*', n);
+		else
+			n = litellm_step(text);
+		text += n;
+	}
+}
+
+/* Controls, and what turns the text around or stands in it unseen: terminals and logs obey it. */
+static bool litellm_is_unseen(uint32_t c)
+{
+	static const struct {
+		uint32_t first, last;
+	} unseen[] = {
+		{ 0, 0x1f },	    { 0x7f, 0x9f },	  { 0xad, 0xad },     { 0x61c, 0x61c },
+		{ 0x115f, 0x1160 }, { 0x180b, 0x180f },	  { 0x200b, 0x200f }, { 0x2028, 0x202e },
+		{ 0x2060, 0x206f }, { 0x3164, 0x3164 },	  { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff },
+		{ 0xfff0, 0xfffb }, { 0xe0000, 0xe0fff },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(unseen); i++)
+		if (c >= unseen[i].first && c <= unseen[i].last)
+			return true;
+	return false;
 }
 
 /* Length of the UTF-8 sequence at `p`, 0 if it isn't a valid one of a printable character. */
@@ -115,7 +172,7 @@ static size_t litellm_utf8(const char *p)
 	}
 	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
 		return 0;
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) ? 0 : n;
+	return litellm_is_unseen(c) ? 0 : n;
 }
 
 void litellm_say(const char *words, char *ret, size_t size)

@@ -32,6 +32,7 @@ enum option_type {
 	OPTION_LIST,	     /* char **, and the number of items at `more` */
 	OPTION_BOOL,	     /* bool */
 	OPTION_COUNT,	     /* int64_t */
+	OPTION_SIZE,	     /* int64_t bytes, written as a number and K, M, G or T */
 	OPTION_NUMBER,	     /* double, not negative */
 	OPTION_SPAN,	     /* int64_t milliseconds, written as a duration */
 	OPTION_DURATION,     /* char * as LiteLLM takes it, and its milliseconds at `more` if any */
@@ -54,9 +55,9 @@ struct option {
 	const char *name;
 	enum option_section section;
 	enum option_type type;
-	size_t at, more; /* offsets of the value in its struct */
-	int64_t min,
-		max; /* OPTION_COUNT; max 0: 10^12. OPTION_SPAN: min is what "none" is stored as */
+	size_t at, more;  /* offsets of the value in its struct */
+	int64_t min, max; /* OPTION_COUNT, _SIZE; max 0: 10^12. OPTION_SPAN: min is what "none" is
+			     stored as */
 	const char *fallback; /* the default as written in the file; NULL: none */
 	const struct option_name *names;
 	/* [0]: of the whole broker or the profile `service`; [1]: of the profile `process` */

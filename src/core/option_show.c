@@ -52,6 +52,20 @@ static int option_show_span(struct buf *b, int64_t ms)
 	return buf_printf(b, "\"%lldms\"", (long long)ms); /* only --timing makes such */
 }
 
+/* Likewise. */
+static int option_show_size(struct buf *b, int64_t bytes)
+{
+	static const char units[] = "KMGT";
+	int unit = -1;
+
+	while (bytes > 0 && bytes % 1024 == 0 && units[unit + 1]) {
+		bytes /= 1024;
+		unit++;
+	}
+	return unit < 0 ? buf_printf(b, "%lld", (long long)bytes)
+			: buf_printf(b, "\"%lld%c\"", (long long)bytes, units[unit]);
+}
+
 /* As short as reads back the same; %f, since the parser takes no exponent. */
 static int option_show_number(struct buf *b, double value)
 {
@@ -95,6 +109,8 @@ static int option_show_value(struct buf *b, const struct option *o, const void *
 		return *(const int64_t *)at < 0
 			       ? 0
 			       : buf_printf(b, "%lld", (long long)*(const int64_t *)at);
+	case OPTION_SIZE:
+		return *(const int64_t *)at < 0 ? 0 : option_show_size(b, *(const int64_t *)at);
 	case OPTION_SPAN:
 		return *(const int64_t *)at <= 0 ? 0 : option_show_span(b, *(const int64_t *)at);
 	case OPTION_NUMBER:

@@ -47,6 +47,9 @@ static const struct option option_rows[] = {
 	  .names = option_durabilities,
 	  .help = "What a record must outlive before its key is out: power_loss (on the disk) or "
 		  "crash (of the broker; on the disk within 100 ms)." },
+	{ "audit_warn_size", SECTION_TOP, OPTION_SIZE, IN_CONFIG(audit_warn_size), .fallback = "1G",
+	  .help = "Warn when the state, nearly all of it audit, has more: a G holds about five "
+		  "million rows. 0: never." },
 	{ "log_level", SECTION_TOP, OPTION_ENUM, IN_CONFIG(log_level), .fallback = "info",
 	  .names = option_log_levels, .help = "error, warning, info or debug (--log-level)." },
 	{ "cleanup_old_keys", SECTION_TOP, OPTION_BOOL, IN_CONFIG(cleanup_old_keys),
@@ -61,7 +64,8 @@ static const struct option option_rows[] = {
 	  .env = { { .variable = "LITELLM_MASTER_KEY_FILE" } },
 	  .example = "\"/etc/keybroker/master.key\"",
 	  .help = "File with the master key, mode 0600. A systemd credential `master_key` goes "
-		  "before it, the variable LITELLM_MASTER_KEY after it." },
+		  "before it, the variable LITELLM_MASTER_KEY after it. Not used for another url "
+		  "from LITELLM_BASE_URL." },
 	{ "ca_file", SECTION_UPSTREAM, OPTION_PATH, IN_CONFIG(ca_file),
 	  .example = "\"/etc/ssl/certs/internal-ca.pem\"",
 	  .help = "Certificates that https is checked against, in place of the system's." },

@@ -131,6 +131,27 @@ static int option_value_parse_count(const struct option *o, const char *text, vo
 	return 0;
 }
 
+/* Bytes, or a number of a unit that is a power of 1024. */
+static int option_value_parse_size(const struct option *o, const char *text, void *base, char *why)
+{
+	static const char units[] = "KMGT";
+	int64_t max = o->max ? o->max : OPTION_COUNT_MAX, value;
+	char digits[32];
+	size_t n = strspn(text, "0123456789");
+	const char *unit = text[n] ? strchr(units, text[n]) : NULL;
+	int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+
+	(void)snprintf(digits, sizeof(digits), "%.*s", (int)n, text);
+	if (!option_value_integer(digits, &value) || (unit ? text[n + 1] : text[n]) != '\0' ||
+	    value > max >> shift || value << shift < o->min)
+		return option_value_refuse(why,
+					   "\"%s\" must be a size: bytes, or a whole number and K, "
+					   "M, G or T, like 512M",
+					   text);
+	*(int64_t *)option_value_at(o, base) = value << shift;
+	return 0;
+}
+
 static int option_value_parse_number(const struct option *o, const char *text, void *base,
 				     char *why)
 {
@@ -217,6 +238,7 @@ static const option_value_parser option_value_parsers[] = {
 	[OPTION_UPSTREAM_URL] = option_value_parse_url,
 	[OPTION_BOOL] = option_value_parse_bool,
 	[OPTION_COUNT] = option_value_parse_count,
+	[OPTION_SIZE] = option_value_parse_size,
 	[OPTION_NUMBER] = option_value_parse_number,
 	[OPTION_SPAN] = option_value_parse_duration,
 	[OPTION_DURATION] = option_value_parse_duration,
@@ -263,6 +285,7 @@ void option_value_clear(const struct option *o, void *base)
 		option_value_clear_list(o, base);
 		break;
 	case OPTION_COUNT:
+	case OPTION_SIZE:
 		*(int64_t *)option_value_at(o, base) = -1;
 		break;
 	case OPTION_SPAN:

@@ -34,6 +34,20 @@ const struct timing timing_default = {
 	.checkpoint_every_ms = 10 * TIMING_SECOND,
 	.power_sync_ms = 100,
 	.idle_reap_ms = TIMING_MINUTE,
+	.denial_window_ms = TIMING_MINUTE,
+	.audit_head_ms = TIMING_MINUTE,
+	.audit_page_ms = 2 * TIMING_SECOND,
+	.leader_tick_ms = 400,
+	.standby_tick_ms = 100,
+	.standby_gap_ms = 300,
+	.still_ms = 1500,
+	.stopped_ms = 150,
+	.newcomer_ms = 1000,
+	.locked_ms = 300,
+	.hung_ms = 5000,
+	.instance_beat_ms = 5000,
+	.instance_forget_ms = 60000,
+	.handover_ms = 200,
 };
 
 #define TIMING_MEMBER(name)                          \
@@ -68,6 +82,20 @@ static const struct {
 	TIMING_MEMBER(checkpoint_every_ms),
 	TIMING_MEMBER(power_sync_ms),
 	TIMING_MEMBER(idle_reap_ms),
+	TIMING_MEMBER(denial_window_ms),
+	TIMING_MEMBER(audit_head_ms),
+	TIMING_MEMBER(audit_page_ms),
+	TIMING_MEMBER(leader_tick_ms),
+	TIMING_MEMBER(standby_tick_ms),
+	TIMING_MEMBER(standby_gap_ms),
+	TIMING_MEMBER(still_ms),
+	TIMING_MEMBER(stopped_ms),
+	TIMING_MEMBER(newcomer_ms),
+	TIMING_MEMBER(locked_ms),
+	TIMING_MEMBER(hung_ms),
+	TIMING_MEMBER(instance_beat_ms),
+	TIMING_MEMBER(instance_forget_ms),
+	TIMING_MEMBER(handover_ms),
 };
 
 /* A member that is missing above would be one that no test can set. */

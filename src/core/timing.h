@@ -37,6 +37,26 @@ struct timing {
 	int64_t power_sync_ms; /* durability = crash: a FULL commit at least this often when there
 				  was a change */
 	int64_t idle_reap_ms;  /* a connection that never completed a request is closed */
+	int64_t denial_window_ms; /* denials of one kind: the first is a row, the others of this
+				     time one more */
+	int64_t audit_head_ms;	  /* the audit's head goes to the log this often when it changed */
+	int64_t audit_page_ms;	  /* an audit_read that is still searching answers after this */
+
+	/* several instances over one state */
+	int64_t leader_tick_ms;	 /* the leader looks for other instances, and beats if there are any
+				  */
+	int64_t standby_tick_ms; /* a standby looks at the leader */
+	int64_t standby_gap_ms;	 /* two looks farther apart than this count for nothing */
+	int64_t still_ms;	 /* a beat that has stood still for this long is a dead leader's */
+	int64_t stopped_ms;	 /* so is a process that has been in state T for this long */
+	int64_t newcomer_ms;	 /* a standby counts from this long after it registered */
+	int64_t locked_ms; /* the state's lock has been held by another for this long: who holds it
+			      is looked at */
+	int64_t hung_ms; /* a registered instance that has held the lock for this long is killed */
+	int64_t instance_beat_ms;   /* a standby shows that it lives */
+	int64_t instance_forget_ms; /* one that does not is forgotten */
+	int64_t handover_ms; /* an instance that is asked for the listening sockets must answer
+				within */
 };
 
 extern const struct timing timing_default;

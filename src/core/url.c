@@ -10,18 +10,7 @@
 #include <strings.h>
 
 #include "base/alloc.h"
-
-static bool url_is_loopback(const char *host)
-{
-	struct in_addr v4;
-	struct in6_addr v6;
-
-	if (strcmp(host, "localhost") == 0)
-		return true;
-	if (inet_pton(AF_INET, host, &v4) == 1)
-		return ntohl(v4.s_addr) >> 24 == 127;
-	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
+#include "base/host.h"
 
 static bool url_is_host(const char *host, bool bracketed)
 {
@@ -94,9 +83,26 @@ const char *url_parse(const char *text, struct url *ret)
 	why = url_take_authority(at, at + strcspn(at, "/"), &url);
 	if (why)
 		return why;
-	url.loopback = url_is_loopback(url.host);
+	url.loopback = host_is_loopback(url.host);
 	*ret = url;
 	return NULL;
+}
+
+/* From the first slash behind the authority on. */
+static const char *url_path(const char *text)
+{
+	const char *at = strstr(text, "//") + 2;
+
+	return at + strcspn(at, "/");
+}
+
+bool url_is_same(const char *a, const char *b)
+{
+	struct url one, two;
+
+	return !url_parse(a, &one) && !url_parse(b, &two) && one.https == two.https &&
+	       one.port == two.port && strcmp(one.host, two.host) == 0 &&
+	       strcmp(url_path(a), url_path(b)) == 0;
 }
 
 char *url_trim(const char *text, bool v1)
