@@ -1,15 +1,17 @@
 /* From a request to a config: the order of sources, the places, the keys, the judgement. */
 #include "io/config.h"
 
-#include <stdio.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "core/config_build.h"
 #include "core/option.h"
+#include "core/url.h"
 #include "io/config_file.h"
 #include "io/config_timing.h"
 #include "io/paths.h"
@@ -105,6 +107,40 @@ static int config_load_env_key(const struct config_request *req, struct config *
 	return c->master_key ? 0 : -ENOMEM;
 }
 
+/*
+ * The file's key belongs to the file's URL: where LITELLM_BASE_URL names another LiteLLM, it is not
+ * to be sent there. True if it was taken out.
+ */
+static bool config_load_part_key(const char *file_url, struct config *c)
+{
+	const struct option *key = option_find(SECTION_UPSTREAM, "master_key_file");
+
+	if (!file_url || !c->master_key_file || url_is_same(file_url, c->upstream_url) ||
+	    strcmp(option_origin(key, c), key->env[0].variable) == 0)
+		return false;
+	free(TAKE(c->master_key_file));
+	return true;
+}
+
+static void config_load_judge_key(const char *file_url, struct config *c,
+				  struct config_report *report)
+{
+	const char *variable = option_find(SECTION_UPSTREAM, "url")->env[0].variable;
+	const char *place = option_origin(option_find(SECTION_UPSTREAM, "master_key_file"), c);
+
+	if (c->master_key)
+		config_add_warning(c,
+				   "%s: the master key file of %s is not used: it is for %s, not "
+				   "for %s",
+				   variable, place, file_url, c->upstream_url);
+	else if (report->n_errors == 0)
+		config_report_error(report, variable,
+				    "there is no master key for %s: the one of %s is for %s and "
+				    "goes nowhere else; set LITELLM_MASTER_KEY_FILE or "
+				    "LITELLM_MASTER_KEY, or unset %s",
+				    c->upstream_url, place, file_url, variable);
+}
+
 /* Credential, file, environment, in this order. A source that is there and cannot be used is an
  * error: falling back to another key would surprise. */
 static int config_load_master_key(const struct config_request *req, struct config *c,
@@ -157,25 +193,38 @@ static int config_load_static_keys(struct config *c, struct config_report *repor
 static int config_load_all(const struct config_request *req, struct config *c,
 			   struct config_report *report)
 {
-	_cleanup_(freep) char *file = config_file_place(req);
+	_cleanup_(freep) char *file = config_file_place(req), *file_url = NULL;
 	struct paths paths;
-	bool found = false;
+	bool found = false, parted;
 	int r;
 
 	paths_init(&paths, req->system_mode);
 	config_file_read_all(file, req->config_file != NULL, c, report, &found);
+	file_url = xstrdup(c->upstream_url);
 	config_env_apply(req->env, req->socket && !req->admin_socket, c, report);
 	config_load_flags(req, c, report);
 	config_load_places(&paths, c);
 	paths_deinit(&paths);
 	config_timing_read(req->timing_file, c, report);
+	parted = config_load_part_key(file_url, c);
 	r = config_load_master_key(req, c, report);
 	if (r < 0)
 		return r;
+	if (parted)
+		config_load_judge_key(file_url, c, report);
 	config_env_apply_profiles(req->env, req->draft, c, report);
 	if (!found)
 		config_env_apply_rules(c, report);
 	return config_load_static_keys(c, report);
+}
+
+/* Who has nothing at all may have expected a file to be read. */
+static void config_load_name_file(const struct config_request *req, const struct config *c)
+{
+	_cleanup_(freep) char *file = config_file_place(req);
+
+	if (c->n_profiles == 0 && access(file, F_OK) < 0)
+		log_error("%s: %s; keybrokerd --init writes it", file, strerrordesc_np(errno));
 }
 
 int config_load(const struct config_request *req, struct config **ret)
@@ -192,8 +241,10 @@ int config_load(const struct config_request *req, struct config **ret)
 	/* what is missing because a line was bad need not be complained about as well */
 	if (report.n_errors == 0)
 		config_validate(c, req->draft ? &doubts : &report);
-	if (report.n_errors)
+	if (report.n_errors) {
+		config_load_name_file(req, c);
 		return CONFIG_E_INVALID;
+	}
 	config_judge(c);
 	*ret = TAKE(c);
 	return 0;

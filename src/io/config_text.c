@@ -11,7 +11,7 @@
 
 struct config_text {
 	const char *path;
-	char *at, *end;
+	char *begin, *at, *end;
 	int line;
 	char before;	      /* the last character of a token, brace or '='; 0 after a space */
 	char significant;     /* the last one that was neither space nor comment */
@@ -133,6 +133,22 @@ static void config_text_brace(struct config_text *t, char c)
 	t->open[t->depth++] = t->line;
 }
 
+/* At the } of "name = { }"; a comment within has become spaces. */
+static void config_text_refuse_list(struct config_text *t)
+{
+	const char *end = t->at, *name;
+	_cleanup_(freep) char *message = NULL;
+
+	while (end > t->begin && *end != '=')
+		end--;
+	while (end > t->begin && strchr("+ \t\r\n", end[-1]))
+		end--;
+	for (name = end; name > t->begin && !strchr("{} \t\r\n", name[-1]);)
+		name--;
+	message = xasprintf("%.*s: this list is empty", (int)(end - name), name);
+	config_text_refuse(t, message);
+}
+
 /* Keeps track of what libConfuse would take without a word: "= { }", a key "", a { that is never
  * closed. */
 static void config_text_note(struct config_text *t, char c)
@@ -141,7 +157,7 @@ static void config_text_note(struct config_text *t, char c)
 		config_text_refuse(t, "there is no key before =");
 	t->string_is_empty = false;
 	if (c == '}' && t->list_is_empty)
-		config_text_refuse(t, "this list is empty");
+		config_text_refuse_list(t);
 	config_text_brace(t, c);
 	t->list_is_empty = c == '{' && t->significant == '=';
 	t->significant = t->before = c;
@@ -185,9 +201,12 @@ static void config_text_step(struct config_text *t)
 
 bool config_text_clean(const char *path, char *text, size_t n, struct config_report *report)
 {
-	struct config_text t = {
-		.path = path, .at = text, .end = text + n, .line = 1, .report = report
-	};
+	struct config_text t = { .path = path,
+				 .begin = text,
+				 .at = text,
+				 .end = text + n,
+				 .line = 1,
+				 .report = report };
 
 	if (config_text_is(&t, "\xef\xbb\xbf"))
 		config_text_blank(&t, 3);

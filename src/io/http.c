@@ -222,7 +222,7 @@ static void http_close(struct http *h)
 }
 
 /* curl's own start counts its callers, so each http object pairs it with a clean-up. */
-static int http_open(struct http *h)
+int http_prepare(struct http *h)
 {
 	if (h->multi)
 		return 0;
@@ -257,7 +257,7 @@ int http_start(struct http *h, const struct http_request *request, http_done_fn 
 	       void *userdata, struct http_call **ret)
 {
 	struct http_call *call;
-	int r = http_open(h);
+	int r = http_prepare(h);
 
 	if (r < 0)
 		return r;

@@ -53,6 +53,8 @@ typedef void (*http_done_fn)(void *userdata, const struct http_response *respons
 /* `base_url` without a trailing slash; `ca_file` may be NULL. Both copied. -ENOMEM, -EIO. */
 int http_new(struct http **ret, struct event_base *base, const char *base_url,
 	     const char *ca_file) _must_check_;
+/* Loads TLS and what else the first call would (some ms); at the latest that call does it. -EIO. */
+int http_prepare(struct http *h) _must_check_;
 /* Cancels all calls (their callbacks do not come). */
 void http_free(struct http *h);
 DEFINE_CLEANUP(struct http, http)

@@ -131,3 +131,24 @@ int process_pidns(uint64_t *ret)
 	*ret = st.st_ino;
 	return 0;
 }
+
+char process_state(pid_t pid)
+{
+	char path[32], stat[PROCESS_STAT_MAX];
+	const char *at;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid); /* fits */
+	if (process_read_file(path, stat, sizeof(stat)) < 0)
+		return '\0';
+	at = strrchr(stat, ')');
+	return at && at[1] == ' ' ? at[2] : '\0';
+}
+
+int process_kill(int pidfd, int ms)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0)
+		return errno == ESRCH ? 0 : -errno;
+	return poll(&p, 1, ms) == 1 ? 0 : -ETIMEDOUT;
+}

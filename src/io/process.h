@@ -23,3 +23,8 @@ int process_open_same(pid_t pid, uint64_t start_time) _must_check_;
 /* The kernel's boot id; the inode of our pid namespace. */
 int process_boot_id(char ret[BOOT_ID_SIZE]) _must_check_;
 int process_pidns(uint64_t *ret) _must_check_;
+/* Its state as /proc/PID/stat has it ('R', 'S', 'D', 'T', 't', 'Z'); '\0': it cannot be told. */
+char process_state(pid_t pid);
+/* Ends it (SIGKILL) through its pidfd and waits up to `ms` for that. -ETIMEDOUT: it is not gone
+ * yet. */
+int process_kill(int pidfd, int ms) _must_check_;

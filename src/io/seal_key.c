@@ -21,6 +21,8 @@
 
 #define SEAL_KEY_DIGITS ((size_t)2 * SEAL_KEY_SIZE)
 
+static const char *const seal_key_credentials[] = { "seal_key", "keybroker-seal-key", NULL };
+
 char *seal_key_path(bool system_mode)
 {
 	struct paths paths;
@@ -32,52 +34,46 @@ char *seal_key_path(bool system_mode)
 	return path;
 }
 
-static int seal_key_digit(char c)
+char *seal_key_source(bool system_mode)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	char *credential = secret_file_credential(seal_key_credentials);
+
+	return credential ? credential : seal_key_path(system_mode);
 }
 
 static int seal_key_decode(const struct secret *text, struct secret **ret)
 {
 	_cleanup_(secret_freep) struct secret *key = secret_new_empty(SEAL_KEY_SIZE);
-	const char *digits = secret_text(text);
-	unsigned char *bytes;
 
 	if (!key)
 		return err_origin(-ENOMEM);
-	if (secret_len(text) != SEAL_KEY_DIGITS)
+	if (crypt_unhex(secret_text(text), secret_bytes(key), SEAL_KEY_SIZE) < 0)
 		return SEAL_KEY_E_REFUSED;
-	bytes = secret_bytes(key);
-	for (size_t i = 0; i < SEAL_KEY_SIZE; i++) {
-		int high = seal_key_digit(digits[2 * i]), low = seal_key_digit(digits[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return SEAL_KEY_E_REFUSED;
-		bytes[i] = (unsigned char)(high << 4 | low);
-	}
 	*ret = TAKE(key);
 	return 0;
 }
 
 /*
  * Whose the key is: ours, but root makes it for a service that runs as another user
- * (ExecStartPre=+keybrokerd --init-seal): the owner of the unit's state directory, which systemd
- * has made before.
+ * (ExecStartPre=+keybrokerd --init-seal): the owner of the state directory, which systemd has made
+ * before.
  */
-static uid_t seal_key_owner(void)
+static uid_t seal_key_owner(bool system_mode)
 {
-	const char *state = getenv("STATE_DIRECTORY");
+	const char *unit = getenv("STATE_DIRECTORY");
+	struct paths paths;
 	struct stat st;
+	uid_t owner = geteuid();
 
-	return geteuid() == 0 && state && stat(state, &st) == 0 ? st.st_uid : geteuid();
+	paths_init(&paths, system_mode);
+	if (owner == 0 && stat(unit ? unit : paths.state_dir, &st) == 0)
+		owner = st.st_uid;
+	paths_deinit(&paths);
+	return owner;
 }
 
 /* A fresh key, on the disk under a temporary name. */
-static int seal_key_write(int fd)
+static int seal_key_write(int fd, uid_t owner)
 {
 	unsigned char bytes[SEAL_KEY_SIZE];
 	char text[SEAL_KEY_DIGITS + 2];
@@ -93,7 +89,7 @@ static int seal_key_write(int fd)
 	crypt_wipe(text, sizeof(text));
 	if (r == 0 && n != (ssize_t)(SEAL_KEY_DIGITS + 1))
 		r = err_origin(-ENOSPC);
-	if (r == 0 && fchown(fd, seal_key_owner(), (gid_t)-1) < 0)
+	if (r == 0 && fchown(fd, owner, (gid_t)-1) < 0)
 		r = err_origin(-errno);
 	if (r == 0 && fsync(fd) < 0)
 		r = err_origin(-errno);
@@ -124,7 +120,7 @@ static int seal_key_create(const char *path, bool system_mode)
 		log_error("%s cannot be made: %s", path, strerrordesc_np(errno));
 		return -errno;
 	}
-	r = seal_key_write(fd);
+	r = seal_key_write(fd, seal_key_owner(system_mode));
 	if (r == 0 && link(temporary, path) == 0)
 		log_info("made the seal key %s: without it the stored keys cannot be read", path);
 	else if (r == 0 && errno != EEXIST) /* EEXIST: another was first, and its key is the key */
@@ -137,24 +133,20 @@ static int seal_key_create(const char *path, bool system_mode)
 static int seal_key_find(bool system_mode, bool create, const char *path, struct secret **ret,
 			 char why[512])
 {
-	static const char *const names[] = { "seal_key", "keybroker-seal-key", NULL };
-	int r = secret_file_read_credential(names, ret, why);
+	int r = secret_file_read_credential(seal_key_credentials, ret, why);
 
 	if (r == SECRET_FILE_E_MISSING)
-		r = secret_file_read_of(seal_key_owner(), path, ret, why);
+		r = secret_file_read_of(seal_key_owner(system_mode), path, ret, why);
 	if (r != SECRET_FILE_E_MISSING || !create)
 		return r;
 	r = seal_key_create(path, system_mode);
-	return r ? r : secret_file_read_of(seal_key_owner(), path, ret, why);
+	return r ? r : secret_file_read_of(seal_key_owner(system_mode), path, ret, why);
 }
 
-int seal_key_load(bool system_mode, bool create, struct secret **ret)
+/* What reading the text gave becomes the key, or the words for the log. */
+static int seal_key_take(int r, const char *path, const struct secret *text, const char *why,
+			 struct secret **ret)
 {
-	_cleanup_(secret_freep) struct secret *text = NULL;
-	_cleanup_(freep) char *path = seal_key_path(system_mode);
-	char why[512];
-	int r = seal_key_find(system_mode, create, path, &text, why);
-
 	if (r == SECRET_FILE_E_MISSING)
 		return SEAL_KEY_E_MISSING;
 	if (r == SECRET_FILE_E_REFUSED)
@@ -166,4 +158,23 @@ int seal_key_load(bool system_mode, bool create, struct secret **ret)
 		log_error("the seal key is not taken: it must have %zu hex digits (%s)",
 			  SEAL_KEY_DIGITS, path);
 	return r;
+}
+
+int seal_key_read(const char *path, struct secret **ret)
+{
+	_cleanup_(secret_freep) struct secret *text = NULL;
+	char why[512] = "";
+	int r = secret_file_read_grouped(path, &text, why);
+
+	return seal_key_take(r, path, text, why, ret);
+}
+
+int seal_key_load(bool system_mode, bool create, struct secret **ret)
+{
+	_cleanup_(secret_freep) struct secret *text = NULL;
+	_cleanup_(freep) char *path = seal_key_path(system_mode);
+	char why[512] = "";
+	int r = seal_key_find(system_mode, create, path, &text, why);
+
+	return seal_key_take(r, path, text, why, ret);
 }

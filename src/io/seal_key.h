@@ -17,6 +17,10 @@ enum {
 
 /* The file's place: `/etc/keybroker/seal.key` or `~/.config/keybroker/seal.key`. free() it. */
 char *seal_key_path(bool system_mode) _must_check_;
+/* Where the key is taken from: the systemd credential if there is one, else the file. free() it. */
+char *seal_key_source(bool system_mode) _must_check_;
+/* The key in the file `path`, which may be a credential. SEAL_KEY_E_*. */
+int seal_key_read(const char *path, struct secret **ret) _must_check_;
 /*
  * The systemd credential `seal_key`, else the file. With `create`, a missing file is made first;
  * any number of processes may do that at once and all get the same key. `*ret` has SEAL_KEY_SIZE

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -33,6 +34,24 @@ static int secret_file_refuse(char *ret_why, int outcome, const char *fmt, ...)
 	return outcome;
 }
 
+/* Root with a service's file is the wrong user; giving the file to root would lock the service out.
+ */
+static int secret_file_foreign(const char *path, uid_t owner, char *ret_why)
+{
+	const struct passwd *user = geteuid() == 0 ? getpwuid(owner) : NULL;
+
+	if (user)
+		return secret_file_refuse(
+			ret_why, SECRET_FILE_E_REFUSED,
+			"%s belongs to the user %s (uid %u), not to root: run this "
+			"as that user (runuser -u %s -- keybrokerd …)",
+			path, user->pw_name, owner, user->pw_name);
+	return secret_file_refuse(ret_why, SECRET_FILE_E_REFUSED,
+				  "%s belongs to uid %u, who can change it, not to uid %u who runs "
+				  "this: run it as that user, or let the file be its own",
+				  path, owner, geteuid());
+}
+
 /* `credential`: systemd opens them to the unit's own group on some versions (0440, root's). */
 static int secret_file_check(int fd, const char *path, uid_t owner, bool credential, char *ret_why)
 {
@@ -45,9 +64,7 @@ static int secret_file_check(int fd, const char *path, uid_t owner, bool credent
 		return secret_file_refuse(ret_why, SECRET_FILE_E_REFUSED, "%s is no regular file",
 					  path);
 	if (st.st_uid != owner && st.st_uid != geteuid() && st.st_uid != 0)
-		return secret_file_refuse(ret_why, SECRET_FILE_E_REFUSED,
-					  "%s belongs to uid %u, who can change it: chown %u %s",
-					  path, st.st_uid, geteuid(), path);
+		return secret_file_foreign(path, st.st_uid, ret_why);
 	if (st.st_mode & forbidden)
 		return secret_file_refuse(ret_why, SECRET_FILE_E_REFUSED,
 					  "%s has mode %04o and is open to others: chmod 600 %s",
@@ -131,19 +148,30 @@ int secret_file_read_of(uid_t owner, const char *path, struct secret **ret, char
 	return secret_file_open(path, owner, false, ret, ret_why);
 }
 
-int secret_file_read_credential(const char *const *names, struct secret **ret, char ret_why[512])
+int secret_file_read_grouped(const char *path, struct secret **ret, char ret_why[512])
+{
+	return secret_file_open(path, geteuid(), true, ret, ret_why);
+}
+
+char *secret_file_credential(const char *const *names)
 {
 	const char *dir = getenv("CREDENTIALS_DIRECTORY");
-	int r;
 
-	if (!dir || *dir != '/')
-		return secret_file_refuse(ret_why, SECRET_FILE_E_MISSING, "no credentials");
-	for (; *names; names++) {
+	for (; dir && *dir == '/' && *names; names++) {
 		_cleanup_(freep) char *path = xasprintf("%s/%s", dir, *names);
 
-		r = secret_file_open(path, geteuid(), true, ret, ret_why);
-		if (r != SECRET_FILE_E_MISSING)
-			return r;
+		/* one that cannot be looked at is there, and its reader says why it fails */
+		if (access(path, F_OK) == 0 || errno != ENOENT)
+			return TAKE(path);
 	}
-	return SECRET_FILE_E_MISSING;
+	return NULL;
+}
+
+int secret_file_read_credential(const char *const *names, struct secret **ret, char ret_why[512])
+{
+	_cleanup_(freep) char *path = secret_file_credential(names);
+
+	if (!path)
+		return secret_file_refuse(ret_why, SECRET_FILE_E_MISSING, "no credentials");
+	return secret_file_read_grouped(path, ret, ret_why);
 }

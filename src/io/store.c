@@ -17,12 +17,14 @@
 #include "io/store_internal.h"
 #include "io/store_rows.h"
 
-static int store_wal_hook(void *userdata, sqlite3 *db, const char *name, int n_pages)
+int store_wal_hook(void *userdata, sqlite3 *db, const char *name, int n_pages)
 {
 	struct store *s = userdata;
 
 	(void)db;
 	(void)name;
+	if (n_pages < s->wal_pages)
+		s->wal_tried = 0; /* it has begun anew */
 	s->wal_pages = n_pages;
 	return SQLITE_OK;
 }
@@ -34,6 +36,12 @@ static int store_open_connections(struct store *s)
 
 	if (r == 0)
 		r = store_conn_open(&s->full, s, "FULL");
+	if (r == 0)
+		r = store_audit_prune_functions(s, &s->turn);
+	if (r == 0)
+		r = store_audit_prune_functions(s, &s->full);
+	if (r == 0) /* store_touch() gives all room of a moved log back */
+		r = store_exec(&s->full, "PRAGMA journal_size_limit = 0");
 	if (r != 0)
 		return r;
 	(void)sqlite3_wal_hook(s->turn.db, store_wal_hook, s); /* yields the hook before */
@@ -63,6 +71,10 @@ int store_open(struct store **ret, const char *dir, enum durability durability,
 	_cleanup_(store_freep) struct store *s = xcalloc(1, sizeof(*s));
 	int r;
 
+	/* one thread: locks around each allocation, and counts of them, would be for nothing. Too
+	 * late when this process has used SQLite before, and then all works the same */
+	(void)sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	s->keyring = keyring;
 	s->durability = durability;
 	s->dir_fd = -1;
@@ -87,6 +99,7 @@ void store_free(struct store *s)
 		return;
 	store_conn_close(&s->turn); /* an open transaction is rolled back by it */
 	store_conn_close(&s->full);
+	store_conn_close(&s->light);
 	fd_close(&s->dir_fd);
 	free(s->dir);
 	free(s);
@@ -124,8 +137,7 @@ int store_check_term(struct store *s)
 	return store_fence(&s->turn);
 }
 
-/* At the first FULL the reserve goes, so that what gives something back can still be written. */
-static int store_note_full(struct store *s, int r)
+int store_note_full(struct store *s, int r)
 {
 	if (r == STORE_E_FULL && !s->is_short) {
 		store_reserve_give_up(s->dir_fd);
@@ -149,11 +161,22 @@ int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc)
 	return store_note_full(s, r);
 }
 
+/* An open file that nobody finds by its name any more: what is committed to it is lost. */
+static bool store_has_moved(struct store_conn *c)
+{
+	int moved = 0;
+
+	return sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+	       moved;
+}
+
 int store_begin(struct store *s)
 {
 	int r;
 
 	assert(!s->in_turn);
+	if (store_has_moved(&s->turn))
+		return STORE_E_MOVED;
 	r = store_conn_begin(&s->turn);
 	if (r != 0)
 		return store_note_full(s, r);
@@ -194,15 +217,10 @@ int store_commit(struct store *s)
 	return 0;
 }
 
-int store_sync(struct store *s)
+int store_touch(struct store *s)
 {
-	int r;
+	int r = store_conn_begin(&s->full);
 
-	assert(!s->in_turn);
-	if (!s->has_unsynced)
-		return 0;
-	/* a FULL commit syncs the whole log, so what came before it with it */
-	r = store_conn_begin(&s->full);
 	if (r != 0)
 		return store_note_full(s, r);
 	r = store_fence(&s->full);
@@ -215,4 +233,10 @@ int store_sync(struct store *s)
 	if (r == 0)
 		s->has_unsynced = false;
 	return store_note_full(s, r);
+}
+
+int store_sync(struct store *s)
+{
+	assert(!s->in_turn);
+	return s->has_unsynced ? store_touch(s) : 0;
 }

@@ -25,14 +25,18 @@ enum store_outcome {
 			     nothing was written */
 	STORE_E_READONLY, /* the file or its file system cannot be written; nothing was written */
 	STORE_E_FENCED,	  /* another term leads: this process must not write again */
+	STORE_E_MOVED,	  /* the file was removed or replaced: what is written to it is lost */
 	STORE_E_NEWER,	  /* the file was written by a newer schema */
 	STORE_E_SEAL,	  /* the file was sealed with another seal key */
 	STORE_E_LED,	  /* claim: another living process leads */
 	STORE_E_CORRUPT,  /* quick_check of a small table failed */
 	STORE_E_ACCESS,	  /* directory or file with the wrong owner, mode or file system; the reason
 			     was logged */
+	STORE_E_BROKEN,	  /* the audit is not as it was written */
 };
 
+/* Does it end the process: -EIO after which nobody knows what is on the disk, fenced, or moved? */
+bool store_outcome_is_final(int outcome);
 /* What an outcome means, for the log. */
 const char *store_outcome_text(enum store_outcome outcome);
 
@@ -64,7 +68,7 @@ struct leader {
 	uint64_t pidns;	      /* inode of the pid namespace */
 	char holder[ID_SIZE]; /* random, one per process start */
 	char instance[64];
-	uint64_t beat;
+	uint64_t beat; /* one more while it lives, if anybody watches */
 };
 
 /* Is the process in `row` proven dead? Called inside the claim's transaction. */
@@ -72,11 +76,11 @@ typedef bool (*store_dead_fn)(const struct leader *row, void *userdata);
 
 /*
  * Takes the leader row if it is vacant, of another boot, or `dead` says so; term + 1. `self` has
- * everything but `term`, which is set. STORE_E_LED: `ret_current` is who leads. STORE_E_BUSY,
- * _FULL, _READONLY, -errno.
+ * everything but `term`, which is set. `ret_before`: the row as it was (term 0: nobody ever led;
+ * pid 0: who gave it up); STORE_E_LED: it stands. STORE_E_BUSY, _FULL, _READONLY, -errno.
  */
 int store_claim(struct store *s, struct leader *self, store_dead_fn dead, void *userdata,
-		struct leader *ret_current) _must_check_;
+		struct leader *ret_before) _must_check_;
 /*
  * Who leads the state in `dir`, of any seal key, without opening it as a store. -ENOENT: nobody
  * ever did, or it cannot be read (logged then).
@@ -108,9 +112,9 @@ void store_rollback(struct store *s);
  */
 bool store_is_short(const struct store *s);
 
-/* Guarded checkpoint, as the WAL-reset bug of SQLite < 3.51.3 demands; cheap when there is nothing
- * to do. */
+/* Guarded, as the WAL-reset bug of SQLite < 3.51.3 demands; cheap when there is nothing to do. */
 int store_checkpoint(struct store *s) _must_check_;
-/* durability = crash: makes what was committed safe from a power cut. Does nothing when nothing
- * changed. */
+/* Has the log grown by 4 MiB since the last one, done or tried? Then the next is not to wait. */
+bool store_log_is_long(const struct store *s);
+/* durability = crash: makes what was committed safe from a power cut. */
 int store_sync(struct store *s) _must_check_;

@@ -48,8 +48,10 @@ int store_append_audit(struct store *s, struct audit_row *row)
 	sqlite3_stmt *stmt = store_get(&s->turn, STORE_AUDIT_PUT);
 	struct audit_row next = *row;
 	int rc = SQLITE_OK;
-	int r = store_audit_chain(s, &next);
+	int r;
 
+	next.term = s->term;
+	r = store_audit_chain(s, &next);
 	if (r < 0)
 		return r;
 	if (stmt)

@@ -17,19 +17,20 @@ static int store_checkpoint_guarded(struct store *s)
 
 	/* a reader may have kept the end of it back: then the next call goes on */
 	if (r == 0 && n_log == n_moved)
-		s->wal_pages = 0;
+		s->wal_pages = s->wal_tried = 0;
 	return r;
 }
 
-int store_checkpoint(struct store *s)
+bool store_log_is_long(const struct store *s)
+{
+	return s->wal_pages - s->wal_tried >= STORE_LOG_PAGES;
+}
+
+static int store_checkpoint_move(struct store *s)
 {
 	int r;
 
-	assert(!s->in_turn);
-	if (s->is_short)
-		s->is_short = !store_reserve_make(s->dir_fd);
-	if (s->wal_pages >= 0 && s->wal_pages < STORE_CHECKPOINT_PAGES)
-		return 0;
+	s->wal_tried = s->wal_pages; /* what keeps it back now may do so for a while */
 	(void)sqlite3_busy_timeout(s->full.db, 0); /* not now is soon enough */
 	r = store_conn_begin(&s->full);
 	(void)sqlite3_busy_timeout(s->full.db, STORE_BUSY_MS);
@@ -38,4 +39,29 @@ int store_checkpoint(struct store *s)
 	r = store_checkpoint_guarded(s);
 	store_conn_rollback(&s->full);
 	return r;
+}
+
+/*
+ * The room of the reserve is the checkpoint's first. What is moved still fills the log's file until
+ * a write begins it anew: while short nobody else may write, so that takes one of our own.
+ */
+static int store_checkpoint_short(struct store *s)
+{
+	int r = store_checkpoint_move(s);
+
+	if (r == 0)
+		r = store_touch(s);
+	if (r == 0)
+		s->is_short = !store_reserve_make(s->dir_fd);
+	return r;
+}
+
+int store_checkpoint(struct store *s)
+{
+	assert(!s->in_turn);
+	if (s->is_short)
+		return store_checkpoint_short(s);
+	if (s->wal_pages >= 0 && s->wal_pages < STORE_CHECKPOINT_PAGES)
+		return 0;
+	return store_checkpoint_move(s);
 }

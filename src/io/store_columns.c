@@ -73,6 +73,14 @@ static const struct store_column store_leader_columns[] = {
 	STORE_COLUMN(leader, instance),	  STORE_COLUMN(leader, beat),
 };
 
+/* Who is registered is described as who leads is. */
+static const struct store_column store_instance_columns[] = {
+	STORE_COLUMN(leader, holder),  STORE_COLUMN(leader, instance),
+	STORE_COLUMN(leader, pid),     STORE_COLUMN(leader, start_time),
+	STORE_COLUMN(leader, boot_id), STORE_COLUMN(leader, pidns),
+	STORE_COLUMN(leader, beat),
+};
+
 static const struct store_column store_key_columns[] = {
 	STORE_COLUMN(key_row, id),
 	STORE_COLUMN(key_row, profile),
@@ -127,6 +135,7 @@ static const struct store_column store_audit_columns[] = {
 };
 
 const struct store_table store_table_leader = STORE_TABLE(store_leader_columns);
+const struct store_table store_table_instance = STORE_TABLE(store_instance_columns);
 const struct store_table store_table_key = STORE_TABLE(store_key_columns);
 const struct store_table store_table_lease = STORE_TABLE(store_lease_columns);
 const struct store_table store_table_audit = STORE_TABLE(store_audit_columns);

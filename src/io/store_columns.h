@@ -31,8 +31,8 @@ struct store_table {
 	size_t n_columns;
 };
 
-extern const struct store_table store_table_leader, store_table_key, store_table_lease,
-	store_table_audit;
+extern const struct store_table store_table_leader, store_table_instance, store_table_key,
+	store_table_lease, store_table_audit;
 
 /* "a, b, c"; free with free(). */
 char *store_columns_text(const struct store_table *table) _must_check_;

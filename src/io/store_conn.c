@@ -36,6 +36,15 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 	[STORE_LEADER_VACATE] = { "UPDATE leader SET pid = 0, holder = ''"
 				  " WHERE term = keybroker_term() AND holder = keybroker_holder()",
 				  NULL, "" },
+	[STORE_BEAT] = { "UPDATE leader SET beat = beat + 1"
+			 " WHERE term = keybroker_term() AND holder = keybroker_holder()",
+			 NULL, "" },
+	[STORE_INSTANCE_PUT] = { "REPLACE INTO instance (", &store_table_instance,
+				 ") VALUES (?, ?, ?, ?, ?, ?, ?)" },
+	[STORE_INSTANCE_BEAT] = { "UPDATE instance SET beat = beat + 1 WHERE holder = ?", NULL,
+				  "" },
+	[STORE_INSTANCE_DROP] = { "DELETE FROM instance WHERE holder = ?", NULL, "" },
+	[STORE_INSTANCES] = { "SELECT", &store_table_instance, "FROM instance" },
 	[STORE_META_GET] = { "SELECT value FROM meta WHERE name = ?", NULL, "" },
 	[STORE_META_PUT] = { "REPLACE INTO meta (name, value) VALUES (?, ?)", NULL, "" },
 	/* a changed row: the commit of an empty transaction does not sync */
@@ -55,6 +64,7 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 	[STORE_GENERATION] = { "SELECT coalesce(max(generation), 0) FROM key"
 			       " WHERE mode = 'shared' AND profile = ?",
 			       NULL, "" },
+	[STORE_KEY_LEASED] = { "SELECT EXISTS (SELECT 1 FROM lease WHERE key_id = ?)", NULL, "" },
 	[STORE_KEY_PRUNE] = { "DELETE FROM key WHERE id IN (SELECT id FROM key"
 			      " WHERE state = 'deleted' AND changed_at_ms < ?1"
 			      /* a profile's highest generation is never used again */
@@ -63,21 +73,36 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 			      " AND newer.profile = key.profile))"
 			      " LIMIT ?2)",
 			      NULL, "" },
-	[STORE_LEASE_PUT] = { "REPLACE INTO lease (", &store_table_lease,
+	[STORE_LEASE_PUT] = { "INSERT OR IGNORE INTO lease (", &store_table_lease,
 			      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" },
-	[STORE_LEASES] = { "SELECT", &store_table_lease, "FROM lease WHERE state = 'active'" },
-	[STORE_LEASE_PRUNE] = { "DELETE FROM lease WHERE id IN (SELECT id FROM lease"
-				" WHERE state <> 'active' AND ended_at_ms < ?1 LIMIT ?2)",
+	/* in the place of an active lease, or of one that ended then */
+	[STORE_LEASE_SET] = { "UPDATE OR FAIL lease SET (", &store_table_lease,
+			      ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+			      " WHERE ended_at_ms IN (0, ?18) AND granted_at_ms = ?16 AND id = ?1" },
+	[STORE_LEASES] = { "SELECT", &store_table_lease, "FROM lease WHERE ended_at_ms = 0" },
+	[STORE_LEASE_PRUNE] = { "DELETE FROM lease WHERE (ended_at_ms, granted_at_ms, id) IN"
+				" (SELECT ended_at_ms, granted_at_ms, id FROM lease"
+				" WHERE ended_at_ms > 0 AND ended_at_ms < ?1 LIMIT ?2)",
 				NULL, "" },
-	[STORE_AUDIT_PUT] = { "INSERT INTO audit (", &store_table_audit,
+	[STORE_AUDIT_PUT] = { "INSERT OR FAIL INTO audit (", &store_table_audit,
 			      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" },
 	[STORE_AUDIT_AFTER] = { "SELECT", &store_table_audit,
 				"FROM audit WHERE sequence > ? ORDER BY sequence LIMIT ?" },
+	[STORE_AUDIT_NEXT] = { "SELECT min(sequence) FROM audit WHERE sequence > ?", NULL, "" },
+	/* a filter that is NULL lets all through; no index: it would cost each row that is written
+	 */
+	[STORE_AUDIT_FIND] = { "SELECT", &store_table_audit,
+			       "FROM audit WHERE sequence > ?1 AND sequence <= ?2"
+			       " AND (?3 IS NULL OR wall_ms >= ?3) AND (?4 IS NULL OR wall_ms < ?4)"
+			       " AND (?5 IS NULL OR uid = ?5) AND (?6 IS NULL OR unit = ?6)"
+			       " AND (?7 IS NULL OR profile = ?7) AND (?8 IS NULL OR lease = ?8)"
+			       " AND (?9 IS NULL OR event = ?9) AND (?10 IS NULL OR outcome = ?10)"
+			       " AND (?11 IS NULL OR key_tag = ?11) ORDER BY sequence" },
 	[STORE_AUDIT_HEAD] = { "SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1",
 			       NULL, "" },
 };
 
-/* What the fence's triggers ask: a connection without these functions can't write at all. */
+/* Who this connection writes for. */
 static void store_sql_term(sqlite3_context *context, int n, sqlite3_value **values)
 {
 	const struct store *s = sqlite3_user_data(context);
@@ -96,6 +121,15 @@ static void store_sql_holder(sqlite3_context *context, int n, sqlite3_value **va
 	sqlite3_result_text(context, s->holder, -1, SQLITE_TRANSIENT);
 }
 
+/* By bytes, as ever: what the fence's triggers name, so that other programs can't write. */
+static int store_sql_collate(void *userdata, int n_a, const void *a, int n_b, const void *b)
+{
+	int r = memcmp(a, b, (size_t)MIN_OF(n_a, n_b));
+
+	(void)userdata;
+	return r != 0 ? r : n_a - n_b;
+}
+
 static int store_conn_functions(sqlite3 *db, struct store *s)
 {
 	/* innocuous, since triggers may call nothing else under trusted_schema = off; not
@@ -107,10 +141,13 @@ static int store_conn_functions(sqlite3 *db, struct store *s)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_create_function_v2(db, "keybroker_holder", 0, flags, s,
 						store_sql_holder, NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_create_collation_v2(db, "keybroker", SQLITE_UTF8, NULL,
+						 store_sql_collate, NULL);
 	return rc;
 }
 
-static int store_conn_options(sqlite3 *db)
+int store_conn_options(sqlite3 *db)
 {
 	static const struct {
 		int option, value;

@@ -21,6 +21,11 @@ enum store_stmt {
 	STORE_LEADER_GET,
 	STORE_LEADER_PUT,
 	STORE_LEADER_VACATE,
+	STORE_BEAT,
+	STORE_INSTANCE_PUT,
+	STORE_INSTANCE_BEAT,
+	STORE_INSTANCE_DROP,
+	STORE_INSTANCES,
 	STORE_META_GET,
 	STORE_META_PUT,
 	STORE_SYNC,
@@ -30,12 +35,16 @@ enum store_stmt {
 	STORE_KEYS_ALL,
 	STORE_KEY_BY_HASH,
 	STORE_GENERATION,
+	STORE_KEY_LEASED,
 	STORE_KEY_PRUNE,
 	STORE_LEASE_PUT,
+	STORE_LEASE_SET,
 	STORE_LEASES,
 	STORE_LEASE_PRUNE,
 	STORE_AUDIT_PUT,
 	STORE_AUDIT_AFTER,
+	STORE_AUDIT_NEXT,
+	STORE_AUDIT_FIND,
 	STORE_AUDIT_HEAD,
 };
 enum { STORE_N_STMTS = STORE_AUDIT_HEAD + 1 };
@@ -49,6 +58,9 @@ struct store_conn {
 
 int store_conn_open(struct store_conn *c, struct store *s, const char *synchronous) _must_check_;
 void store_conn_close(struct store_conn *c);
+/* What every connection to a state has: it never checkpoints, and trusts no schema. An SQLite code.
+ */
+int store_conn_options(sqlite3 *db) _must_check_;
 /* The statement, ready to be bound. NULL if it can't be prepared: store_step() yields why. */
 sqlite3_stmt *store_get(struct store_conn *c, enum store_stmt which);
 /* The same with `text` as its first parameter, which must outlive the step. */

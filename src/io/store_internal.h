@@ -15,7 +15,9 @@
 #define STORE_RESERVE_FILE "reserve"
 #define STORE_BUSY_MS 200	   /* BEGIN IMMEDIATE waits at most this long for another writer */
 #define STORE_OPEN_WAIT_MS 5000	   /* many processes may create one state at the same time */
+#define STORE_SCHEMA_CHECKPOINT 2  /* the version that brought audit_checkpoint */
 #define STORE_CHECKPOINT_PAGES 256 /* a WAL of up to 1 MiB stays as it is */
+#define STORE_LOG_PAGES 1024	   /* one of 4 MiB does not wait for the next tick */
 
 /* The end of the audit's chain. */
 struct store_head {
@@ -28,6 +30,8 @@ struct store {
 	struct store_conn turn;
 	/* always FULL: claim, vacate, store_sync(), and the guard while `turn` checkpoints */
 	struct store_conn full;
+	/* instances and beats: never synced; opened at its first use */
+	struct store_conn light;
 	const struct keyring *keyring;
 	enum durability durability;
 	char *dir; /* resolved */
@@ -48,6 +52,7 @@ struct store {
 	bool has_unsynced;	     /* durability = crash: commits that a power cut may lose */
 	int wal_pages;		     /* that a checkpoint would move, as of our last commit; -1:
 					unknown */
+	int wal_tried;		     /* as many were there at the last try to move them */
 };
 
 /* --- store_dir.c --- */
@@ -66,13 +71,26 @@ void store_reserve_give_up(int dir_fd);
 
 /* Creates what is missing; checks version, seal key and small tables before anything is written. */
 int store_schema_open(struct store *s) _must_check_;
+/* The file's schema; 0 for an empty file. STORE_E_NEWER, _CORRUPT (logged). */
+int store_schema_known(struct store_conn *c, long *ret) _must_check_;
 /* Within a transaction of `c`: brings an older schema up to date. */
 int store_schema_migrate(struct store_conn *c) _must_check_;
 /* Within the claim's transaction: takes the stored install id, or stores a new one. */
 int store_install_settle(struct store *s, struct store_conn *c) _must_check_;
 
-/* --- store.c, store_audit.c --- */
+/* --- store.c, store_audit.c, store_audit_prune.c --- */
 
+/* A fenced commit of one changed row by `full`, so a synced one: it syncs the whole log, and so
+ * what came before it; and it begins a log anew that was moved. STORE_E_*; -errno. */
+int store_touch(struct store *s) _must_check_;
+
+/* At the first FULL the reserve goes, so that what gives something back can still be written.
+ * Yields r. */
+int store_note_full(struct store *s, int r);
+/* For sqlite3_wal_hook(): how long the log is, as of a commit by any of our connections. */
+int store_wal_hook(void *userdata, sqlite3 *db, const char *name, int n_pages);
+/* Term 0 and pid 0 if there never was a leader. */
+int store_leader_read(struct store_conn *c, struct leader *ret) _must_check_;
 /* Does the leader row have our (term, holder)? STORE_E_FENCED if not. */
 int store_fence(struct store_conn *c) _must_check_;
 
@@ -83,3 +101,5 @@ int store_fence(struct store_conn *c) _must_check_;
 int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc) _must_check_;
 /* Reads the last row's sequence and hash. */
 int store_audit_load_head(struct store *s, struct store_conn *c) _must_check_;
+/* What the trigger on DELETE FROM audit calls: without it a connection can't remove a row. */
+int store_audit_prune_functions(struct store *s, struct store_conn *c) _must_check_;

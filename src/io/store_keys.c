@@ -22,10 +22,12 @@ int store_put_key(struct store *s, const struct key_row *row, const struct secre
 	uint8_t sealed[SECRET_MAX + SEAL_OVERHEAD];
 	char place[STORE_PLACE_MAX];
 	sqlite3_stmt *stmt = store_get(&s->turn, STORE_KEY_PUT);
+	struct key_row next = *row;
 	int rc = SQLITE_OK;
 
+	next.term = s->term;
 	if (stmt)
-		rc = store_columns_bind(&store_table_key, stmt, row);
+		rc = store_columns_bind(&store_table_key, stmt, &next);
 	if (stmt && secret && rc == SQLITE_OK) {
 		store_key_place(row->id, place);
 		keyring_seal(s->keyring, place, secret, sealed);
@@ -92,6 +94,17 @@ int store_last_generation(struct store *s, const char *profile, uint64_t *ret)
 
 	if (r == 0)
 		*ret = (uint64_t)sqlite3_column_int64(stmt, 0);
+	store_done(stmt);
+	return r;
+}
+
+int store_key_was_leased(struct store *s, const char *key_id, bool *ret)
+{
+	sqlite3_stmt *stmt = store_get_for(&s->turn, STORE_KEY_LEASED, key_id);
+	int r = store_result(&s->turn, store_step(&s->turn, stmt), "leases of a key");
+
+	if (r == 0)
+		*ret = sqlite3_column_int(stmt, 0) != 0;
 	store_done(stmt);
 	return r;
 }

@@ -13,8 +13,7 @@
 #include "base/log.h"
 #include "io/store_columns.h"
 
-/* Term 0 and pid 0 if there never was a leader. */
-static int store_leader_read(struct store_conn *c, struct leader *ret)
+int store_leader_read(struct store_conn *c, struct leader *ret)
 {
 	sqlite3_stmt *stmt = store_get(c, STORE_LEADER_GET);
 	struct leader row = { 0 };
@@ -55,8 +54,8 @@ static int store_claim_write(struct store *s, const struct leader *self)
 	return r != 0 ? r : store_audit_load_head(s, c);
 }
 
-int store_claim(struct store *s, struct leader *self, store_dead_fn dead, void *userdata,
-		struct leader *ret_current)
+static int store_claim_once(struct store *s, struct leader *self, store_dead_fn dead,
+			    void *userdata, struct leader *ret_before)
 {
 	struct store_conn *c = &s->full;
 	struct leader row, next = *self;
@@ -69,10 +68,10 @@ int store_claim(struct store *s, struct leader *self, store_dead_fn dead, void *
 	r = store_schema_migrate(c);
 	if (r == 0)
 		r = store_leader_read(c, &row);
-	if (r == 0 && !store_leader_gone(&row, self, dead, userdata)) {
-		*ret_current = row;
+	if (r == 0)
+		*ret_before = row;
+	if (r == 0 && !store_leader_gone(&row, self, dead, userdata))
 		r = STORE_E_LED;
-	}
 	if (r == 0) {
 		next.term = row.term + 1;
 		next.beat = 0;
@@ -88,8 +87,21 @@ int store_claim(struct store *s, struct leader *self, store_dead_fn dead, void *
 	*self = next;
 	s->term = next.term;
 	memcpy(s->holder, next.holder, sizeof(s->holder));
-	(void)store_reserve_make(s->dir_fd); /* without it a full disk is met without one */
+	if (store_reserve_make(s->dir_fd)) /* without it a full disk is met without one */
+		s->is_short = false;
 	return 0;
+}
+
+/* A full disk does not keep the state without a leader: the reserve is for this too. */
+int store_claim(struct store *s, struct leader *self, store_dead_fn dead, void *userdata,
+		struct leader *ret_before)
+{
+	int r = store_claim_once(s, self, dead, userdata, ret_before);
+
+	if (r != STORE_E_FULL || s->is_short)
+		return r;
+	(void)store_note_full(s, r); /* yields r */
+	return store_claim_once(s, self, dead, userdata, ret_before);
 }
 
 int store_peek_leader(const char *dir, struct leader *ret)

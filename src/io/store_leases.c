@@ -1,14 +1,37 @@
 /* Leases in the store, and the removal of what is over for good. */
+#include <errno.h>
+
+#include "base/err.h"
+#include "base/log.h"
 #include "io/store_columns.h"
 #include "io/store_internal.h"
 #include "io/store_rows.h"
 
-int store_put_lease(struct store *s, const struct lease_row *row)
+static int store_lease_write(struct store *s, enum store_stmt which, const struct lease_row *row)
 {
-	sqlite3_stmt *stmt = store_get(&s->turn, STORE_LEASE_PUT);
+	sqlite3_stmt *stmt = store_get(&s->turn, which);
 	int rc = stmt ? store_columns_bind(&store_table_lease, stmt, row) : SQLITE_OK;
 
 	return store_turn_run(s, stmt, rc);
+}
+
+/* An active lease is new as a rule, an ended one is there as a rule. */
+int store_put_lease(struct store *s, const struct lease_row *row)
+{
+	static const enum store_stmt tries[][2] = { { STORE_LEASE_SET, STORE_LEASE_PUT },
+						    { STORE_LEASE_PUT, STORE_LEASE_SET } };
+	struct lease_row next = *row;
+	int r = 0;
+
+	next.term = s->term;
+	for (size_t i = 0; i < ARRAY_SIZE(tries[0]); i++) {
+		r = store_lease_write(s, tries[row->state == LEASE_ACTIVE][i], &next);
+		if (r != 0 || sqlite3_changes(s->turn.db) > 0)
+			return r;
+	}
+	log_error("state: lease %s is active and has an end, or the other way round", row->id);
+	s->turn_result = err_origin(-EPROTO);
+	return s->turn_result;
 }
 
 int store_each_lease(struct store *s, store_lease_fn each, void *userdata)

@@ -22,6 +22,7 @@ struct secret;
  */
 int store_put_key(struct store *s, const struct key_row *row,
 		  const struct secret *secret) _must_check_;
+/* The same; `granted_at_ms` is a part of the id. An ended lease is not put as an active one. */
 int store_put_lease(struct store *s, const struct lease_row *row) _must_check_;
 /* Appends; sets row->sequence and row->hash. */
 int store_append_audit(struct store *s, struct audit_row *row) _must_check_;
@@ -41,6 +42,9 @@ int store_each_lease(struct store *s, store_lease_fn each, void *userdata) _must
 int store_key_by_hash(struct store *s, const char *hash, struct key_row *ret) _must_check_;
 /* The highest generation that this shared profile ever had; 0: none. */
 int store_last_generation(struct store *s, const char *profile, uint64_t *ret) _must_check_;
+/* Has any lease that store_prune() has not taken, active or ended, this key? Reads all of them: for
+ * what happens once in a while. */
+int store_key_was_leased(struct store *s, const char *key_id, bool *ret) _must_check_;
 
 /* Audit rows with sequence > `after`, oldest first, at most `limit`; a non-zero answer stops and is
  * returned. */
