@@ -15,6 +15,7 @@
 #include "daemon/account.h"
 #include "daemon/acquire_reply.h"
 #include "daemon/daemon.h"
+#include "daemon/denials.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/shared.h"
@@ -183,12 +184,13 @@ static void acquire_stored(void *userdata, int outcome)
 	struct lease *l = a->lease;
 	struct key *k = a->key;
 	bool minted = a->mints;
+	char why[TURN_WHY_SIZE];
 
 	if (minted)
 		k->storing = false;
 	if (outcome != 0) {
 		acquire_fail(a, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the access cannot be recorded now, so no key leaves");
+			     turn_why(outcome, "the access", why));
 		if (minted)
 			key_retry(k);
 		return;
@@ -210,13 +212,14 @@ static void acquire_stored(void *userdata, int outcome)
 static struct lease *acquire_lease(struct acquire *a, struct key *key)
 {
 	const struct peer *p = request_peer(a->request);
-	int64_t now = clock_now().wall_ms;
+	struct instant now = clock_now();
+	struct lease *l;
 	struct lease_row row = { .bind = a->bind,
 				 .refreshable = a->refreshable,
 				 .uid = p->uid,
 				 .gid = p->gid,
 				 .pid = p->pid,
-				 .granted_at_ms = now };
+				 .granted_at_ms = now.wall_ms };
 
 	crypt_draw_id(row.id);
 	memcpy(row.profile, a->profile, sizeof(row.profile));
@@ -226,12 +229,15 @@ static struct lease *acquire_lease(struct acquire *a, struct key *key)
 	if (key)
 		memcpy(row.key_id, key->row.id, sizeof(row.key_id));
 	if (a->bind == LEASE_TTL)
-		row.ends_at_ms = now + a->ttl_ms;
+		row.ends_at_ms = now.wall_ms + a->ttl_ms;
 	if (a->bind == LEASE_PROCESS) {
 		row.holder_pid = p->pid;
 		row.holder_start = p->start_time;
 	}
-	return lease_new(a->d, &row, key);
+	l = lease_new(a->d, &row, key);
+	l->ends_boot_ms =
+		now.boot_ms + a->ttl_ms; /* the clock may be set before this is on record */
+	return l;
 }
 
 /* The fresh dedicated key becomes live in the commit that hands it out. */
@@ -244,8 +250,10 @@ static void acquire_mint_rows(struct acquire *a, struct change *c)
 	if (!k || k->row.state != KEY_INTENT || k->storing)
 		return;
 	to = k->row;
-	row = change_audit(c, "mint", "ok", NULL);
+	row = change_audit(c, "mint", "ok", request_peer(a->request));
 	key_describe(k, row);
+	memcpy(row->rule, a->rule, sizeof(row->rule));
+	memcpy(row->lease, a->lease->row.id, sizeof(row->lease));
 	(void)snprintf(row->detail, sizeof(row->detail), "%s", k->row.alias);
 	to.state = KEY_LIVE;
 	to.changed_at_ms = row->wall_ms;
@@ -284,6 +292,16 @@ static void acquire_move_lease(struct acquire *a, struct change *c)
 	change_lease(c, a->lease, LEASE_SET_KEY, &to);
 }
 
+/* A process that cannot be watched holds no lease that ends with it. */
+static void acquire_deny_unpinned(struct acquire *a)
+{
+	const struct denied what = { "acquire", a->profile, "its process cannot be watched" };
+
+	denials_answer(a->d, a->request, &what,
+		       "the kernel does not tell which process you are; ask for bind = ttl");
+	acquire_free(a);
+}
+
 void acquire_grant(struct acquire *a, struct key *key)
 {
 	struct change *c;
@@ -300,8 +318,7 @@ void acquire_grant(struct acquire *a, struct key *key)
 		return;
 	}
 	if (a->bind == LEASE_PROCESS && request_pidfd(a->request) < 0) {
-		acquire_fail(a, PROTO_DENIED, -1,
-			     "the kernel does not tell which process you are; ask for bind = ttl");
+		acquire_deny_unpinned(a);
 		return;
 	}
 	if (a->reread && (a->lease->ending || a->lease->row.state != LEASE_ACTIVE)) {
@@ -326,9 +343,37 @@ void acquire_grant(struct acquire *a, struct key *key)
 	change_submit(c);
 }
 
+void acquire_restart_all(struct acquire_list *list)
+{
+	struct acquire_list now = TAILQ_HEAD_INITIALIZER(now);
+	struct acquire *a;
+
+	TAILQ_CONCAT(&now, list, waiting);
+	TAILQ_FOREACH (a, &now, waiting)
+		a->list = &now;
+	while ((a = TAILQ_FIRST(&now))) {
+		const struct profile *p = config_profile(a->d->config, a->profile);
+
+		acquire_leave(a);
+		if (p)
+			acquire_start(a, p);
+		else
+			acquire_fail(a, PROTO_UNKNOWN_PROFILE, -1,
+				     "the profile is no longer configured");
+	}
+}
+
 static bool acquire_is_enough(const struct acquire *a, const struct key *k)
 {
 	return key_remaining_ms(k, clock_now().wall_ms) >= a->min_valid_ms;
+}
+
+bool acquire_try(struct acquire *a, struct key *key)
+{
+	if (!acquire_is_enough(a, key))
+		return false;
+	acquire_grant(a, key);
+	return true;
 }
 
 void acquire_grant_all(struct acquire_list *list, struct key *key)

@@ -48,10 +48,14 @@ void acquire_start(struct acquire *a, const struct profile *p);
 void acquire_wait(struct acquire *a, struct acquire_list *list);
 /* Grants `key` to it: lease and audit row, then the reply. Takes it off its list. */
 void acquire_grant(struct acquire *a, struct key *key);
+/* Grants it if the key lives long enough for it; it must not wait on any list. */
+bool acquire_try(struct acquire *a, struct key *key);
 /* Grants `key` to all on a list that it is good enough for. */
 void acquire_grant_all(struct acquire_list *list, struct key *key);
 /* The key could not be prolonged: who did not insist gets it as it is, the others an error. */
 void acquire_settle_all(struct acquire_list *list, struct key *key, const char *message);
+/* What they wait for has come to nothing: each is started again as if it had just arrived. */
+void acquire_restart_all(struct acquire_list *list);
 /* It was answered: frees it. */
 void acquire_done(struct acquire *a);
 /* Ends it with an error. Takes it off its list. */

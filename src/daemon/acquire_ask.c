@@ -22,13 +22,14 @@
 static void acquire_intent_stored(void *userdata, int outcome)
 {
 	struct key *k = userdata;
+	char why[TURN_WHY_SIZE];
 
 	FAIL_POINT("mint.after_intent");
 	k->storing = false;
 	if (outcome != 0) {
 		k->row.state = KEY_DELETED; /* was never stored; goes with its pin */
 		acquire_fail_all(&k->waiters, PROTO_AUDIT_UNAVAILABLE, 1000,
-				 "the mint cannot be recorded now, so it is not begun");
+				 turn_why(outcome, "the mint", why));
 		return;
 	}
 	key_drive(k);
@@ -109,6 +110,8 @@ static void acquire_shared(struct acquire *a)
 		acquire_fail(a, s->error_code, s->retry_at_ms - clock_now().boot_ms, s->error);
 		return;
 	}
+	if (s->current && s->current->checked && acquire_try(a, s->current))
+		return; /* the usual case: it need not wait for anything */
 	acquire_wait(a, &s->waiters);
 	if (s->current && s->current->checked)
 		acquire_grant_all(&s->waiters, s->current);

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/map.h"
 #include "base/secret.h"
 #include "core/audit.h"
 #include "daemon/daemon.h"
@@ -41,22 +42,20 @@ void acquire_describe_static(const struct acquire *a, struct audit_row *row)
 }
 
 /* Two thirds of the way to the nearer end, 10 % more or less, so that a thousand clients don't
- * return together. */
-static int64_t acquire_refresh_at(const struct acquire *a, int64_t now)
+ * return together: each lease has its own share. 0: it has no end. */
+static int64_t acquire_refresh_at(const struct acquire *a)
 {
-	int64_t end = INT64_MAX;
-	int64_t way;
-	uint16_t dice;
+	int64_t end = a->key && a->key->row.expires_at_ms ? a->key->row.expires_at_ms : INT64_MAX;
+	int64_t now, way, share;
 
-	if (a->key && a->key->row.expires_at_ms)
-		end = a->key->row.expires_at_ms;
 	if (a->lease->row.ends_at_ms)
 		end = MIN_OF(end, a->lease->row.ends_at_ms);
 	if (end == INT64_MAX)
 		return 0;
+	now = clock_now().wall_ms;
 	way = MAX_OF(end - now, 0) * 2 / 3;
-	crypt_random(&dice, sizeof(dice));
-	return now + way + way / 10 * ((int64_t)dice - 32768) / 32768;
+	share = map_hash(a->lease->row.id, sizeof(a->lease->row.id)) & 0xffff;
+	return now + way + way / 10 * (share - 32768) / 32768;
 }
 
 static int acquire_pack_models(struct buf *b, const struct profile *p)
@@ -69,20 +68,18 @@ static int acquire_pack_models(struct buf *b, const struct profile *p)
 	return r;
 }
 
-static int acquire_pack_times(struct acquire *a, struct buf *b)
+#define ACQUIRE_TIMES 3
+
+struct acquire_time {
+	const char *name;
+	int64_t at; /* 0: left out */
+};
+
+static int acquire_pack_times(const struct acquire_time times[ACQUIRE_TIMES], struct buf *b)
 {
-	int64_t expires = a->key ? a->key->row.expires_at_ms : 0;
-	int64_t refresh = acquire_refresh_at(a, clock_now().wall_ms);
-	int64_t ends = a->lease->row.ends_at_ms;
-	const struct {
-		const char *name;
-		int64_t at;
-	} times[] = { { "expires_at_ms", expires },
-		      { "refresh_at_ms", refresh },
-		      { "lease_ends_at_ms", ends } };
 	int r = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(times) && r == 0; i++) {
+	for (size_t i = 0; i < ACQUIRE_TIMES && r == 0; i++) {
 		if (times[i].at == 0)
 			continue;
 		r = pack_text(b, times[i].name);
@@ -94,8 +91,11 @@ static int acquire_pack_times(struct acquire *a, struct buf *b)
 static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *p,
 			const struct secret *secret)
 {
-	size_t n = 8 + (a->key && a->key->row.expires_at_ms) + (acquire_refresh_at(a, 0) != 0) +
-		   (a->lease->row.ends_at_ms != 0);
+	const struct acquire_time times[ACQUIRE_TIMES] = {
+		{ "expires_at_ms", a->key ? a->key->row.expires_at_ms : 0 },
+		{ "refresh_at_ms", acquire_refresh_at(a) },
+		{ "lease_ends_at_ms", a->lease->row.ends_at_ms }
+	};
 	char hash[SHA256_HEX_SIZE];
 	char shown[9];
 	const char *const texts[][2] = { { "lease", a->lease->row.id },
@@ -103,9 +103,16 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 					 { "mode", profile_mode_name(p->mode) },
 					 { "base_url", a->base_url },
 					 { "key_hash", shown } };
-	int r = pack_map(b, n);
+	size_t n = 8;
+	int r;
 
-	crypt_key_hash(secret, hash);
+	for (size_t i = 0; i < ACQUIRE_TIMES; i++)
+		n += times[i].at != 0;
+	r = pack_map(b, n);
+	if (a->key)
+		memcpy(hash, a->key->row.hash, sizeof(hash));
+	else
+		crypt_key_hash(secret, hash);
 	op_short_hash(hash, shown);
 	for (size_t i = 0; i < ARRAY_SIZE(texts) && r == 0; i++) {
 		r = pack_text(b, texts[i][0]);
@@ -115,7 +122,7 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 	r = r < 0 ? r : pack_text_n(b, secret_text(secret), secret_len(secret));
 	r = r < 0 ? r : pack_text(b, "generation");
 	r = r < 0 ? r : pack_int(b, a->key ? (int64_t)a->key->row.generation : 0);
-	r = r < 0 ? r : acquire_pack_times(a, b);
+	r = r < 0 ? r : acquire_pack_times(times, b);
 	return r < 0 ? r : acquire_pack_models(b, p);
 }
 

@@ -46,6 +46,7 @@ static void burn_finish(struct key *k, enum key_state state, const char *detail)
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
 	key_describe(k, a);
 	change_key(c, k, KEY_SET_STATE | KEY_SET_ALIAS | KEY_SET_DELETE_AT, &to);
+	key_hold_late(k);
 	k->storing = true;
 	change_submit(c);
 }
@@ -145,11 +146,11 @@ static void burn_post(struct key *k)
 
 void key_abandon(struct key *k, const char *why)
 {
+	k->orphan = true; /* from now on nobody joins it */
 	if (!k->sent && !k->storing) {
 		key_mint_drop(k, why);
 		return;
 	}
-	k->orphan = true;
 	k->burn = BURN_POST;
 	key_drive_in(k, 0);
 }
@@ -158,6 +159,10 @@ void key_burn(struct key *k)
 {
 	char alias[ALIAS_MAX];
 
+	if (!k->sent) {
+		key_mint_drop(k, "nobody wants it any more");
+		return;
+	}
 	if (k->row.source == KEY_SERVER_CHOSEN && k->row.hash[0]) {
 		key_retire(k, 0, "nobody wants it any more");
 		return;

@@ -76,7 +76,7 @@ static bool conn_owes(const struct conn *c)
 {
 	if (c->state == CONN_GONE)
 		return false;
-	return !c->completed || (c->in.len > 0 && !c->more) || c->out.len > 0;
+	return !c->completed || (c->in.len > 0 && !c->more) || (c->out.len > 0 && !c->subscriber);
 }
 
 /* Peers that owe us something are watched for time; progress starts the time again. */
@@ -210,6 +210,13 @@ void conn_send(struct conn *c, const struct buf *reply)
 		conn_close(c);
 	else if ((size_t)sent < reply->len)
 		conn_keep_unsent(c, reply->data + sent, reply->len - (size_t)sent);
+}
+
+size_t conn_room(const struct conn *c)
+{
+	int64_t room = c->set->limits.buffered_bytes - c->account->buffered;
+
+	return c->state == CONN_OPEN && c->out.len == 0 && room > 0 ? (size_t)room : 0;
 }
 
 void conn_push(struct conn *c)

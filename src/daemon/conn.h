@@ -68,6 +68,8 @@ struct conn {
 	int64_t charged;  /* of both, to the account */
 	struct event read, write;
 	struct request_list requests; /* not ended yet */
+	struct request *subscriber;   /* one of them, that stays: what is told to it may wait here
+					 as long as the peer likes; NULL: none */
 	TAILQ_ENTRY(conn) of_all, of_place, of_owing;
 };
 TAILQ_HEAD(conn_list, conn);
@@ -78,6 +80,8 @@ TAILQ_HEAD(conn_list, conn);
 void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bool admin);
 /* Sends a whole reply, or keeps what the socket does not take. The connection may be gone after. */
 void conn_send(struct conn *c, const struct buf *reply);
+/* What may be sent now without waiting behind other bytes or passing the uid's limit. */
+size_t conn_room(const struct conn *c);
 /* Sends of what was kept as much as the socket takes. The connection may be gone after. */
 void conn_push(struct conn *c);
 /* A request has ended. May free the connection: return at once. */

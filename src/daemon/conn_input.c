@@ -41,7 +41,7 @@ static void conn_take_message(struct conn *c, int64_t id, const uint8_t *data, s
 	c->completed = c->progressed = true;
 	c->set->turn_left--;
 	c->taken++;
-	if (c->refusal) {
+	if (c->refusal && c->refusal->code != PROTO_DENIED) {
 		conn_answer_error(c, id, c->refusal->code, c->refusal->text);
 		conn_drain(c);
 		return;
@@ -53,6 +53,8 @@ static void conn_take_message(struct conn *c, int64_t id, const uint8_t *data, s
 		conn_answer_error(c, id, PROTO_INVALID_REQUEST, "the message cannot be read");
 	else
 		c->set->handle(c->set->userdata, request_new(c, m));
+	if (c->refusal) /* a denial, which is on record before it is answered */
+		conn_drain(c);
 }
 
 static bool conn_may_take(struct conn *c)

@@ -16,25 +16,31 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "core/config_diff.h"
 #include "daemon/account.h"
 #include "daemon/denials.h"
+#include "daemon/head.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
+#include "daemon/listeners.h"
 #include "daemon/op.h"
+#include "daemon/op_audit_prune.h"
+#include "daemon/readers.h"
 #include "daemon/recover.h"
+#include "daemon/roll.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
+#include "daemon/standby.h"
 #include "daemon/start.h"
 #include "daemon/sweep.h"
 #include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/notify.h"
-#include "io/store.h"
+#include "io/store_instance.h"
 #include "io/store_rows.h"
 
-/* Ended leases and deleted keys stay in the state this long, and go so many at a time. */
-#define DAEMON_KEEP_PAST_MS (INT64_C(7) * 24 * 3600 * 1000)
+/* What is over leaves the state so many rows at a time. */
 #define DAEMON_PRUNE_ROWS 2000
 
 void daemon_stop(struct daemon *d, int exit_code)
@@ -43,32 +49,25 @@ void daemon_stop(struct daemon *d, int exit_code)
 	d->exit_code = exit_code;
 }
 
-static void daemon_limits(struct daemon *d)
+/* Busy or full: the next time will do. */
+void daemon_mind_store(struct daemon *d, int r)
 {
-	const struct server_limits limits = { .connections = d->config->max_connections,
-					      .buffered_bytes = d->config->max_buffered_bytes,
-					      .waiting = d->config->max_connections,
-					      .idle_reap_ms = d->config->timing.idle_reap_ms };
-
-	server_set_limits(d->server, &limits);
-}
-
-/* What a store's outcome means for the process. Busy or full: the next time will do. */
-static void daemon_mind_store(struct daemon *d, int r)
-{
-	if (r != -EIO && r != STORE_E_FENCED)
+	if (!store_outcome_is_final(r))
 		return;
-	log_error(
-		r == -EIO
-			? "the disk failed in a commit: nobody knows what is on it now, so this process ends"
-			: "another broker leads now: this process ends");
+	if (r == -EIO)
+		log_error(
+			"the disk failed in a commit: nobody knows what is on it now, so this process ends");
+	else
+		log_error("%s: this process ends", store_outcome_text((enum store_outcome)r));
+	if (r == STORE_E_MOVED && !d->failed)
+		head_say(d); /* what is at its place now may lack the last rows */
 	d->failed = true;
 	daemon_stop(d, r == -EIO ? EX_IOERR : EX_TEMPFAIL);
 }
 
 /* Before each upstream send: does this process still lead? A fenced one must not touch upstream
  * again. */
-static bool daemon_is_leader(void *userdata)
+bool daemon_is_leader(void *userdata)
 {
 	struct daemon *d = userdata;
 	int r = store_check_term(d->store);
@@ -77,121 +76,37 @@ static bool daemon_is_leader(void *userdata)
 	return r == 0;
 }
 
-static bool daemon_same_text(const char *a, const char *b)
-{
-	return (!a && !b) || (a && b && strcmp(a, b) == 0);
-}
-
-/* Setting upstream anew ends the calls under way, so it is left alone when nothing about it
- * changed. */
-static bool daemon_same_upstream(const struct config *a, const struct config *b)
-{
-	return daemon_same_text(a->upstream_url, b->upstream_url) &&
-	       daemon_same_text(a->ca_file, b->ca_file) && a->master_key && b->master_key &&
-	       secret_equal(a->master_key, b->master_key);
-}
-
-static int daemon_upstream(struct daemon *d)
-{
-	int r;
-
-	d->timing = d->config->timing;
-	if (!d->config->upstream_url)
-		return 0;
-	if (!d->upstream) {
-		r = upstream_new(&d->upstream, d->base, &d->timing, daemon_is_leader, d);
-		if (r < 0)
-			return r;
-		d->sweep_wanted = d->started_at_ms != 0;
-	}
-	return upstream_set(d->upstream, d->config->upstream_url, d->config->ca_file,
-			    d->config->master_key);
-}
-
-/* Places and durability are fixed for the life of the process. */
-static void daemon_keep_fixed(struct config *now, struct config *next)
-{
-	struct {
-		const char *name;
-		char **now, **next;
-	} fixed[] = { { "state_dir", &now->state_dir, &next->state_dir },
-		      { "socket", &now->socket_path, &next->socket_path },
-		      { "admin_socket", &now->admin_socket_path, &next->admin_socket_path },
-		      { "instance", &now->instance, &next->instance } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
-		char *keep = *fixed[i].now;
-
-		if (strcmp(keep, *fixed[i].next) != 0)
-			log_warning("%s changes at a restart only", fixed[i].name);
-		*fixed[i].now = *fixed[i].next;
-		*fixed[i].next = keep;
-	}
-	if (now->upstream_url && !next->upstream_url) {
-		log_warning("upstream can be taken away at a restart only");
-		next->upstream_url = TAKE(now->upstream_url);
-		next->master_key = TAKE(now->master_key);
-		next->master_key_source = now->master_key_source;
-	}
-	if (now->durability != next->durability)
-		log_warning("durability changes at a restart only");
-	next->durability = now->durability;
-}
-
-bool daemon_reload(struct daemon *d, char ret_error[CONFIG_ERROR_SIZE])
-{
-	struct config_request request = d->options->request;
-	_cleanup_(config_freep) struct config *next = NULL;
-	struct config *old;
-
-	notify_send("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_nsec() / 1000);
-	ret_error[0] = '\0';
-	request.first_error = ret_error;
-	if (config_load(&request, &next) != 0) {
-		log_error(
-			"reload: the configuration has errors (above); the old one stays in force");
-		notify_send("READY=1");
-		return false;
-	}
-	config_warn(next, true);
-	daemon_keep_fixed(d->config, next);
-	d->keys_forbidden = false; /* perhaps that was changed too */
-	old = d->config;
-	d->config = TAKE(next);
-	next = old;
-	log_set_level(d->config->log_level);
-	daemon_limits(d);
-	d->timing = d->config->timing;
-	if (!daemon_same_upstream(d->config, next) && daemon_upstream(d) < 0)
-		log_error("reload: upstream cannot be set up; calls fail until the next reload");
-	if (d->sweep_wanted)
-		sweep_start(d->sweep);
-	d->sweep_wanted = false;
-	shared_configure(d);
-	log_info("reloaded: %zu profiles, %zu rules", d->config->n_profiles, d->config->n_rules);
-	notify_send("READY=1");
-	return true;
-}
-
-static void daemon_note(struct daemon *d, const char *event, const char *detail)
+static void daemon_note(struct daemon *d, const char *event, const char *outcome,
+			const char *detail)
 {
 	struct change *c = change_new(d->turn, NULL, NULL);
-	struct audit_row *a = change_audit(c, event, "ok", NULL);
+	struct audit_row *a = change_audit(c, event, outcome, NULL);
 
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
 	change_submit(c);
 }
 
+static void daemon_on_hup(struct daemon *d)
+{
+	char text[CONFIG_ERROR_SIZE + 16];
+	struct daemon_reloaded done;
+	bool ok = daemon_reload(d, &done);
+
+	(void)snprintf(text, sizeof(text), "SIGHUP: %s", done.detail);
+	if (!d->term)
+		return; /* a standby records nothing */
+	daemon_note(d, "reload", ok ? "ok" : "failed", text);
+}
+
 static void daemon_on_signal(int sig, short what, void *userdata)
 {
 	struct daemon *d = userdata;
-	char error[CONFIG_ERROR_SIZE];
 
 	(void)what;
 	if (sig != SIGHUP)
 		daemon_stop(d, EX_OK);
-	else if (daemon_reload(d, error))
-		daemon_note(d, "reload", "SIGHUP");
+	else
+		daemon_on_hup(d);
 }
 
 bool daemon_is_short(struct daemon *d)
@@ -215,6 +130,7 @@ static void daemon_on_tick(int fd, short what, void *userdata)
 	(void)what;
 	resume_check(&d->resume, d);
 	daemon_mind_store(d, store_checkpoint(d->store));
+	space_check(d);
 }
 
 /* What is over is kept for a while, for people who look into it; the audit has it for ever. */
@@ -245,6 +161,25 @@ static void daemon_on_sync(int fd, short what, void *userdata)
 	daemon_mind_store(d, store_sync(d->store));
 }
 
+static void daemon_on_roll(int fd, short what, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)fd;
+	(void)what;
+	daemon_mind_store(d, roll_call(d->roll));
+	listeners_mind(d->listeners);
+}
+
+static void daemon_on_head(int fd, short what, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	(void)fd;
+	(void)what;
+	daemon_mind_store(d, head_log(d));
+}
+
 static bool daemon_every(struct daemon *d, size_t slot, int64_t ms, event_callback_fn fn)
 {
 	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
@@ -253,21 +188,30 @@ static bool daemon_every(struct daemon *d, size_t slot, int64_t ms, event_callba
 	return d->events[slot] && event_add(d->events[slot], &tv) == 0;
 }
 
-static bool daemon_events(struct daemon *d)
+static bool daemon_signals(struct daemon *d)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	bool ok = true;
 
-	resume_init(&d->resume);
 	for (size_t i = 0; i < ARRAY_SIZE(signals) && ok; i++) {
 		d->events[i] = evsignal_new(d->base, signals[i], daemon_on_signal, d);
 		ok = d->events[i] && event_add(d->events[i], NULL) == 0;
 	}
-	ok = ok && daemon_every(d, 3, d->config->timing.checkpoint_every_ms, daemon_on_tick);
-	ok = ok && daemon_every(d, 5, d->config->timing.sweep_every_ms, daemon_on_prune);
-	if (d->config->durability == DURABILITY_CRASH)
-		ok = ok && daemon_every(d, 4, d->config->timing.power_sync_ms, daemon_on_sync);
 	return ok;
+}
+
+/* What only a leader does. */
+static bool daemon_ticks(struct daemon *d)
+{
+	const struct timing *t = &d->config->timing;
+
+	resume_init(&d->resume);
+	return daemon_every(d, 3, t->checkpoint_every_ms, daemon_on_tick) &&
+	       (d->config->durability != DURABILITY_CRASH ||
+		daemon_every(d, 4, t->power_sync_ms, daemon_on_sync)) &&
+	       daemon_every(d, 5, t->sweep_every_ms, daemon_on_prune) &&
+	       daemon_every(d, 6, t->leader_tick_ms, daemon_on_roll) &&
+	       daemon_every(d, 7, t->audit_head_ms, daemon_on_head);
 }
 
 static int daemon_parts(struct daemon *d)
@@ -291,10 +235,15 @@ static int daemon_parts(struct daemon *d)
 	d->teams = teams_new(d);
 	d->sweep = sweep_new(d);
 	d->denials = denials_new(d);
+	d->roll = roll_new(d);
+	d->prune = audit_prune_new(d);
+	d->readers = readers_new(d);
 	if (server_new(&d->server, d->base, d->accounts, dispatch, d) < 0)
 		return EX_OSERR;
 	daemon_limits(d);
-	return daemon_upstream(d) < 0 ? EX_OSERR : 0;
+	if (daemon_upstream(d) < 0)
+		return EX_OSERR;
+	return listeners_new(d);
 }
 
 static void daemon_ready(const struct daemon *d)
@@ -315,23 +264,27 @@ static void daemon_ready(const struct daemon *d)
 
 static int daemon_lead(struct daemon *d)
 {
-	char detail[96];
 	int r;
 
+	(void)snprintf(d->user_id, sizeof(d->user_id), "keybroker:%s", store_install(d->store));
+	if (d->set_aside)
+		start_tell_of_old_keys(d);
+	if (!daemon_ticks(d))
+		return EX_OSERR;
 	if (recover(d) < 0) {
 		log_error("the state cannot be read");
 		return EX_IOERR;
 	}
-	(void)snprintf(detail, sizeof(detail), "term %llu, pid %d", (unsigned long long)d->term,
-		       (int)getpid());
-	daemon_note(d, "lead", detail);
+	daemon_note(d, "lead", "ok", d->succession);
 	r = turn_end(d->turn);
 	if (r != 0)
 		return r == -EIO ? EX_IOERR : EX_TEMPFAIL;
-	r = start_sockets(d);
+	daemon_mind_store(d, head_log(d));
+	r = listeners_serve(d->listeners);
 	if (r != 0)
 		return r;
 	d->started_at_ms = clock_now().wall_ms;
+	space_check(d);
 	daemon_ready(d);
 	recover_go(d);
 	sweep_start(d->sweep);
@@ -341,19 +294,48 @@ static int daemon_lead(struct daemon *d)
 static void daemon_end_turn(struct daemon *d)
 {
 	daemon_mind_store(d, turn_end(d->turn));
+	if (!d->failed)
+		readers_run(d->readers);
+	if (!d->stop_wanted && store_log_is_long(d->store))
+		daemon_mind_store(d, store_checkpoint(d->store));
+}
+
+/* What was begun just now, or did not fit into the last turn, must not wait for the next event. */
+static bool daemon_is_busy(const struct daemon *d)
+{
+	return turn_is_pending(d->turn) || readers_are_busy(d->readers);
+}
+
+static void daemon_pass(struct daemon *d, int flags)
+{
+	if (event_base_loop(d->base, flags) < 0) {
+		log_error("the event loop failed");
+		daemon_stop(d, EX_OSERR);
+	}
+}
+
+/* A commit costs as much as many requests: what has come meanwhile goes with it, as long as there
+ * is room in the turn. */
+static void daemon_gather(struct daemon *d)
+{
+	int room = server_turn_room(d->server);
+	int before;
+
+	do {
+		before = room;
+		if (before == 0 || d->stop_wanted || !turn_is_pending(d->turn))
+			return;
+		daemon_pass(d, EVLOOP_NONBLOCK);
+		room = server_turn_room(d->server);
+	} while (room < before);
 }
 
 static void daemon_loop(struct daemon *d)
 {
 	while (!d->stop_wanted) {
 		server_begin_turn(d->server);
-		/* What was begun just now, or did not fit into the last turn, must not wait for the
-		 * next event. */
-		if (event_base_loop(d->base,
-				    turn_is_pending(d->turn) ? EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0) {
-			log_error("the event loop failed");
-			daemon_stop(d, EX_OSERR);
-		}
+		daemon_pass(d, daemon_is_busy(d) ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+		daemon_gather(d);
 		daemon_end_turn(d);
 	}
 }
@@ -361,16 +343,13 @@ static void daemon_loop(struct daemon *d)
 /* Who waits is told to ask again: the next leader has the intents. */
 static void daemon_turn_away(struct daemon *d)
 {
-	struct key *k, *next;
-
 	shared_stop(d);
-	for (k = keys_first(d->keys); k; k = next) {
-		next = keys_next(k);
-		key_pin(k); /* its last waiter may be its last holder */
+	readers_stop(d->readers);
+	/* Its waiters may be the last to hold other keys, never itself: those of a deleted one have
+	 * been answered. */
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k))
 		acquire_fail_all(&k->waiters, PROTO_NOT_LEADER, 100,
 				 "this broker is stopping; ask again");
-		key_unpin(k);
-	}
 }
 
 static void daemon_vacate(struct daemon *d)
@@ -389,8 +368,11 @@ static void daemon_end(struct daemon *d)
 	if (d->failed)
 		return; /* fenced, or the disk is not to be trusted: not one write more */
 	denials_flush(d);
-	daemon_note(d, "stop", "");
+	audit_prune_stop(d);
+	daemon_note(d, "stop", "ok", "");
 	daemon_end_turn(d);
+	if (!d->failed)
+		daemon_mind_store(d, head_log(d));
 	if (!d->failed)
 		daemon_vacate(d);
 	log_info("stopped");
@@ -398,6 +380,10 @@ static void daemon_end(struct daemon *d)
 
 static void daemon_free(struct daemon *d)
 {
+	if (d->store && d->self.holder[0] && store_unregister(d->store, d->self.holder) != 0)
+		log_debug("this instance's row stays until another one finds it dead");
+	listeners_free(d->listeners);
+	roll_free(d->roll);
 	turn_free(d->turn);
 	sweep_free(d->sweep);
 	teams_free(d->teams);
@@ -406,6 +392,8 @@ static void daemon_free(struct daemon *d)
 	shared_list_free(d->shared); /* after the keys, which look at their profile when they go */
 	upstream_free(d->upstream);  /* after those whose calls it carries */
 	denials_free(d->denials);
+	audit_prune_free(d->prune);
+	readers_free(d->readers);
 	server_free(d->server);
 	accounts_free(d->accounts);
 	for (size_t i = 0; i < ARRAY_SIZE(d->events); i++)
@@ -428,10 +416,12 @@ int daemon_run(const struct options *options, struct config *config)
 	r = start_state(&d);
 	r = r ? r : daemon_parts(&d);
 	if (r == 0 &&
-	    !daemon_events(&d)) /* before READY: who is told that we serve may signal us */
+	    !daemon_signals(&d)) /* before READY: who is told that we serve may signal us */
 		r = EX_OSERR;
-	r = r ? r : daemon_lead(&d);
-	if (r == 0) {
+	r = r ? r : standby_run(&d);
+	if (r == 0 && d.term)
+		r = daemon_lead(&d);
+	if (r == 0 && d.term) {
 		daemon_loop(&d);
 		daemon_end(&d);
 		r = d.exit_code;

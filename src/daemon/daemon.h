@@ -13,21 +13,28 @@
 #include "core/peer.h"
 #include "daemon/options.h"
 #include "daemon/resume.h"
+#include "daemon/space.h"
+#include "io/store.h"
 
 struct accounts;
+struct audit_prune;
 struct denials;
 struct event;
 struct event_base;
-struct keyring;
 struct keys;
 struct leases;
+struct listeners;
+struct readers;
+struct roll;
 struct server;
 struct shared_list;
-struct store;
 struct sweep;
 struct teams;
 struct turn;
 struct upstream;
+
+/* Ended leases and deleted keys stay in the state this long. */
+#define DAEMON_KEEP_PAST_MS (INT64_C(7) * 24 * 3600 * 1000)
 
 struct daemon {
 	const struct options *options;
@@ -39,24 +46,33 @@ struct daemon {
 	struct turn *turn;
 	struct accounts *accounts;
 	struct server *server;
+	struct listeners *listeners;
+	struct roll *roll;
 	struct keys *keys;
 	struct leases *leases;
 	struct shared_list *shared;
 	struct teams *teams;
 	struct sweep *sweep;
 	struct denials *denials;
+	struct audit_prune *prune;
+	struct readers *readers;
 
 	char boot_id[BOOT_ID_SIZE];
 	char host[64];
-	char user_id[96]; /* "keybroker:<install>": marks our keys upstream */
-	uint64_t term;
+	char user_id[96];     /* "keybroker:<install>": marks our keys upstream */
+	struct leader self;   /* this instance, as the others see it */
+	uint64_t term;	      /* 0: a standby */
+	char succession[256]; /* for the audit: whose term this is, and whose was the one before */
+	uint64_t head_logged; /* sequence of the audit's head that the log has */
 	int64_t started_at_ms;
 	bool keys_forbidden;  /* upstream forbids chosen keys: it chooses them, until told otherwise
 			       */
 	struct timing timing; /* the configuration's; upstream borrows it */
-	struct event *events[6]; /* signals and ticks */
+	struct event *events[8]; /* signals and ticks */
 	struct resume resume;
+	struct space space;
 	int64_t short_looked_ms; /* boot time */
+	bool set_aside;		 /* an old state was, by --reset-state */
 	bool sweep_wanted;	 /* upstream has just been configured for the first time */
 	bool stop_wanted;	 /* after this turn */
 	bool stopping;		 /* nothing new is begun */
@@ -68,8 +84,22 @@ struct daemon {
 int daemon_run(const struct options *options, struct config *config);
 /* The state's disk is full: leases can only end. Looks again once a second. */
 bool daemon_is_short(struct daemon *d);
+/* What a store's outcome means for the process: -EIO and STORE_E_FENCED end it. */
+void daemon_mind_store(struct daemon *d, int r);
 /* Ends the process after the current turn. */
 void daemon_stop(struct daemon *d, int exit_code);
-/* Reads the configuration again. False: the old one stays, and `ret_error` has the first of the
- * errors. */
-bool daemon_reload(struct daemon *d, char ret_error[CONFIG_ERROR_SIZE]);
+/* Before each upstream send: does this process still lead? `userdata`: the daemon. */
+bool daemon_is_leader(void *userdata);
+
+/* configure.c: takes over what the configuration says of limits per uid, and of upstream (-errno).
+ */
+void daemon_limits(struct daemon *d);
+int daemon_upstream(struct daemon *d) _must_check_;
+/* What came of reading the configuration again. */
+struct daemon_reloaded {
+	char detail[CONFIG_ERROR_SIZE]; /* what has changed; the first of the errors */
+	const char *waits[8];		/* settings that were changed and wait for a restart */
+	size_t n_waits;
+};
+/* Reads the configuration again. False: it has errors, and the old one stays. */
+bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret);

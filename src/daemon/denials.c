@@ -1,8 +1,10 @@
-/* Counts per (uid, profile) and minute; one timer for all. */
+/* Counts per (uid, event, profile) and minute; one timer for all. An entry stays until its count is
+ * on the disk. */
 #include "daemon/denials.h"
 
 #include <assert.h>
 #include <event2/event.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,17 +15,20 @@
 #include "daemon/request.h"
 #include "daemon/turn.h"
 
-#define DENIALS_MINUTE_MS 60000
+#define DENIALS_RETRY_MS 1000
 
 struct denial_id {
 	uid_t uid;
+	char event[32];
 	char profile[PROFILE_NAME_MAX];
 };
 
 struct denial {
 	struct denial_id id;
 	struct peer peer;
-	int64_t count; /* since the row was written */
+	char why[128];
+	int64_t count;	 /* since the row was written */
+	int64_t writing; /* that are on their way to the disk */
 	int64_t ends_at_ms;
 	UT_hash_handle hh;
 };
@@ -34,27 +39,104 @@ struct denials {
 	struct event *timer;
 };
 
-static struct audit_row *denials_row(struct change *c, const struct denial *x)
-{
-	struct audit_row *a = change_audit(c, "acquire", "denied", &x->peer);
+/* Carries a row through the commit. */
+struct denial_report {
+	struct denials *denials;
+	struct denial_id id;
+	struct request *request; /* NULL: a row with a count */
+	char message[512];
+};
 
-	(void)snprintf(a->profile, sizeof(a->profile), "%s", x->id.profile);
-	(void)snprintf(a->detail, sizeof(a->detail), "no rule allows it");
-	return a;
+static struct denial *denials_find(const struct denials *denials, const struct denial_id *id)
+{
+	struct denial *x;
+
+	HASH_FIND(hh, denials->by_id, id, sizeof(*id), x);
+	return x;
 }
 
-static void denials_write_count(struct denials *denials, const struct denial *x)
+static void denials_forget(struct denials *denials, struct denial *x)
 {
-	struct change *c;
-	struct audit_row *a;
+	assert(denials->by_id); /* it holds x; clang-tidy cannot see that */
+	HASH_DEL(denials->by_id, x);
+	free(x);
+}
 
-	if (x->count == 0)
+/* For the end that comes first; what is overdue could not be written, and is tried again. */
+static void denials_arm(struct denials *denials)
+{
+	int64_t now = clock_now().boot_ms, wait = INT64_MAX;
+	struct timeval tv;
+
+	for (const struct denial *x = denials->by_id; x; x = x->hh.next)
+		wait = MIN_OF(wait, x->ends_at_ms > now ? x->ends_at_ms - now : DENIALS_RETRY_MS);
+	if (wait == INT64_MAX)
 		return;
-	c = change_new(denials->d->turn, NULL, NULL);
-	a = denials_row(c, x);
-	(void)snprintf(a->detail, sizeof(a->detail), "%lld more within a minute",
-		       (long long)x->count);
+	tv = (struct timeval){ .tv_sec = wait / 1000, .tv_usec = wait % 1000 * 1000 };
+	(void)evtimer_add(denials->timer, &tv); /* fails only without memory */
+}
+
+static void denials_counted(struct denials *denials, const struct denial_report *report,
+			    int outcome)
+{
+	struct denial *x = denials_find(denials, &report->id);
+
+	assert(x); /* it stays as long as it is writing */
+	if (outcome != 0)
+		x->count += x->writing;
+	x->writing = 0;
+	if (x->count == 0 && x->ends_at_ms <= clock_now().boot_ms)
+		denials_forget(denials, x);
+	denials_arm(denials);
+}
+
+static void denials_stored(void *userdata, int outcome)
+{
+	struct denial_report *report = userdata;
+	struct denial *x;
+
+	if (!report->request) {
+		denials_counted(report->denials, report, outcome);
+	} else if (outcome == 0) {
+		request_fail(report->request, PROTO_DENIED, -1, "%s", report->message);
+	} else {
+		x = denials_find(report->denials, &report->id);
+		if (x)
+			x->ends_at_ms = 0; /* no row: the next denial is the first */
+		request_fail(report->request, PROTO_AUDIT_UNAVAILABLE, 1000,
+			     "denied, and that cannot be recorded now");
+	}
+	free(report);
+}
+
+/* A row of it; `r` NULL: with the count. */
+static void denials_submit(struct denials *denials, struct denial *x, struct request *r,
+			   const char *message)
+{
+	struct denial_report *report = xcalloc(1, sizeof(*report));
+	struct change *c = change_new(denials->d->turn, denials_stored, report);
+	struct audit_row *a = change_audit(c, x->id.event, "denied", &x->peer);
+
+	report->denials = denials;
+	report->id = x->id;
+	report->request = r;
+	(void)snprintf(report->message, sizeof(report->message), "%s", message);
+	(void)snprintf(a->profile, sizeof(a->profile), "%s", x->id.profile);
+	if (r)
+		(void)snprintf(a->detail, sizeof(a->detail), "%s", x->why);
+	else
+		(void)snprintf(a->detail, sizeof(a->detail), "%lld more within a minute",
+			       (long long)x->writing);
 	change_submit(c);
+}
+
+static void denials_write_count(struct denials *denials, struct denial *x)
+{
+	if (x->count == 0 || x->writing)
+		return;
+	x->writing = x->count;
+	x->count = 0;
+	denials_submit(denials, x, NULL, "");
 }
 
 static void denials_on_timer(int fd, short what, void *userdata)
@@ -69,12 +151,10 @@ static void denials_on_timer(int fd, short what, void *userdata)
 		if (x->ends_at_ms > now)
 			continue;
 		denials_write_count(denials, x);
-		assert(denials->by_id); /* it holds x; clang-tidy cannot see that */
-		HASH_DEL(denials->by_id, x);
-		free(x);
+		if (!x->writing)
+			denials_forget(denials, x);
 	}
-	if (!denials->by_id)
-		(void)event_del(denials->timer);
+	denials_arm(denials);
 }
 
 struct denials *denials_new(struct daemon *d)
@@ -82,7 +162,7 @@ struct denials *denials_new(struct daemon *d)
 	struct denials *denials = xcalloc(1, sizeof(*denials));
 
 	denials->d = d;
-	denials->timer = event_new(d->base, -1, EV_PERSIST, denials_on_timer, denials);
+	denials->timer = evtimer_new(d->base, denials_on_timer, denials);
 	if (!denials->timer)
 		abort();
 	return denials;
@@ -94,10 +174,8 @@ void denials_free(struct denials *denials)
 
 	if (!denials)
 		return;
-	HASH_ITER (hh, denials->by_id, x, next) {
-		HASH_DEL(denials->by_id, x);
-		free(x);
-	}
+	HASH_ITER (hh, denials->by_id, x, next)
+		denials_forget(denials, x);
 	event_free(denials->timer);
 	free(denials);
 }
@@ -106,85 +184,61 @@ void denials_flush(struct daemon *d)
 {
 	struct denial *x, *next;
 
-	HASH_ITER (hh, d->denials->by_id, x, next) {
+	HASH_ITER (hh, d->denials->by_id, x, next)
 		denials_write_count(d->denials, x);
-		x->count = 0;
-	}
 }
 
-static void denials_reply(struct request *r, const char *profile)
+static struct denial *denials_entry(struct denials *denials, uid_t uid, const struct denied *what)
 {
-	const struct peer *p = request_peer(r);
-
-	request_fail(
-		r, PROTO_DENIED, -1,
-		"no rule allows profile %s to uid %u, gid %u, pid %d; the administrator adds a rule, `keybroker "
-		"whoami` shows what the broker sees",
-		profile, p->uid, p->gid, (int)p->pid);
-}
-
-/* Carries the first denial through the commit. */
-struct denial_report {
-	struct denials *denials;
-	struct denial_id id;
-	struct request *request;
-};
-
-static void denials_stored(void *userdata, int outcome)
-{
-	struct denial_report *report = userdata;
-	struct denial *x;
-
-	if (outcome == 0) {
-		denials_reply(report->request, report->id.profile);
-	} else {
-		HASH_FIND(hh, report->denials->by_id, &report->id, sizeof(report->id), x);
-		if (x)
-			x->ends_at_ms = 0; /* no row: the next denial is the first */
-		request_fail(report->request, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "denied, and that cannot be recorded now");
-	}
-	free(report);
-}
-
-static void denials_submit(struct denials *denials, const struct denial *x, struct request *r)
-{
-	struct denial_report *report = xcalloc(1, sizeof(*report));
-	struct change *c = change_new(denials->d->turn, denials_stored, report);
-
-	report->denials = denials;
-	report->id = x->id;
-	report->request = r;
-	(void)denials_row(c, x); /* nothing to add to it */
-	change_submit(c);
-}
-
-void denials_answer(struct daemon *d, struct request *r, const char *profile)
-{
-	const struct timeval minute = { .tv_sec = DENIALS_MINUTE_MS / 1000 };
 	struct denial_id id;
 	struct denial *x;
 
 	memset(&id, 0, sizeof(id)); /* hashed with its padding */
-	id.uid = request_peer(r)->uid;
-	(void)snprintf(id.profile, sizeof(id.profile), "%s", profile);
-	HASH_FIND(hh, d->denials->by_id, &id, sizeof(id), x);
-	if (x && x->ends_at_ms > clock_now().boot_ms) {
+	id.uid = uid;
+	(void)snprintf(id.event, sizeof(id.event), "%s", what->event);
+	(void)snprintf(id.profile, sizeof(id.profile), "%s", what->profile);
+	x = denials_find(denials, &id);
+	if (x)
+		return x;
+	x = xcalloc(1, sizeof(*x));
+	x->id = id;
+	HASH_ADD(hh, denials->by_id, id, sizeof(id), x);
+	return x;
+}
+
+void denials_answer(struct daemon *d, struct request *r, const struct denied *what, const char *fmt,
+		    ...)
+{
+	struct denial *x = denials_entry(d->denials, request_peer(r)->uid, what);
+	int64_t now = clock_now().boot_ms;
+	char message[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(message, sizeof(message), fmt, ap); /* what does not fit is cut */
+	va_end(ap);
+	if (x->ends_at_ms > now) {
 		x->count++;
-		denials_reply(r, profile);
+		request_fail(r, PROTO_DENIED, -1, "%s", message);
 		return;
-	}
-	if (!x) {
-		x = xcalloc(1, sizeof(*x));
-		x->id = id;
-		HASH_ADD(hh, d->denials->by_id, id, sizeof(id), x);
 	}
 	denials_write_count(d->denials,
 			    x); /* of the minute before, that the timer has yet to see */
-	x->count = 0;
 	x->peer = *request_peer(r);
-	x->ends_at_ms = clock_now().boot_ms + DENIALS_MINUTE_MS;
-	if (!evtimer_pending(d->denials->timer, NULL))
-		(void)event_add(d->denials->timer, &minute); /* fails only without memory */
-	denials_submit(d->denials, x, r);
+	(void)snprintf(x->why, sizeof(x->why), "%s", what->why);
+	x->ends_at_ms = now + d->config->timing.denial_window_ms;
+	denials_submit(d->denials, x, r, message);
+	denials_arm(d->denials);
+}
+
+void denials_by_rule(struct daemon *d, struct request *r, const char *event, const char *profile)
+{
+	const struct denied what = { event, profile, "no rule allows it" };
+	const struct peer *p = request_peer(r);
+
+	denials_answer(
+		d, r, &what,
+		"no rule allows profile %s to uid %u, gid %u, pid %d; the administrator adds a rule, `keybroker "
+		"whoami` shows what the broker sees",
+		profile, p->uid, p->gid, (int)p->pid);
 }

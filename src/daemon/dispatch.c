@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/daemon.h"
+#include "daemon/denials.h"
 #include "daemon/op.h"
 
 static const struct {
@@ -10,13 +11,25 @@ static const struct {
 	bool admin;
 	op_fn handle;
 } dispatch_methods[] = {
-	{ "hello", false, op_hello },	{ "acquire", false, op_acquire },
-	{ "renew", false, op_renew },	{ "release", false, op_release },
-	{ "whoami", false, op_whoami }, { "list", false, op_list },
-	{ "status", true, op_status },	{ "leases", true, op_leases },
-	{ "rotate", true, op_rotate },	{ "revoke", true, op_revoke },
-	{ "import", true, op_import },	{ "audit_read", true, op_audit_read },
+	{ "hello", false, op_hello },
+	{ "acquire", false, op_acquire },
+	{ "renew", false, op_renew },
+	{ "release", false, op_release },
+	{ "whoami", false, op_whoami },
+	{ "list", false, op_list },
+	{ "status", true, op_status },
+	{ "leases", true, op_leases },
+	{ "rotate", true, op_rotate },
+	{ "revoke", true, op_revoke },
+	{ "import", true, op_import },
+	{ "audit_read", true, op_audit_read },
+	{ "audit_follow", true, op_audit_follow },
 	{ "reload", true, op_reload },
+	{ "audit_verify", true, op_audit_verify },
+	{ "audit_key", true, op_audit_key },
+	{ "audit_export", true, op_audit_export },
+	{ "audit_exported", true, op_audit_exported },
+	{ "audit_prune", true, op_audit_prune },
 };
 
 void dispatch(void *daemon, struct request *r)
@@ -24,16 +37,25 @@ void dispatch(void *daemon, struct request *r)
 	struct daemon *d = daemon;
 	const char *method = message_method(r->message);
 
+	if (r->refused) {
+		const struct denied what = { "admin", "", "the admin socket is not for this uid" };
+
+		denials_answer(d, r, &what, "%s", r->refused);
+		return;
+	}
 	if (d->stopping) {
 		request_fail(r, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(dispatch_methods); i++) {
-		if (strcmp(dispatch_methods[i].name, method) != 0)
+		const struct denied what = { dispatch_methods[i].name, "",
+					     "an admin method on the clients' socket" };
+
+		if (strcmp(what.event, method) != 0)
 			continue;
 		if (dispatch_methods[i].admin && !r->admin)
-			request_fail(r, PROTO_DENIED, -1, "%s is for the admin socket, %s", method,
-				     d->config->admin_socket_path);
+			denials_answer(d, r, &what, "%s is for the admin socket, %s", method,
+				       d->config->admin_socket_path);
 		else
 			dispatch_methods[i].handle(d, r);
 		return;
@@ -123,4 +145,10 @@ bool op_read(struct request *r, const struct op_param *params, size_t n, void *i
 void op_short_hash(const char *hash, char ret[9])
 {
 	(void)snprintf(ret, 9, "%.8s", hash);
+}
+
+void op_no_profile(struct request *r, const char *name)
+{
+	request_fail(r, PROTO_UNKNOWN_PROFILE, -1,
+		     "no profile is called \"%s\"; `keybroker status` shows those there are", name);
 }

@@ -94,11 +94,12 @@ static void extend_serve_profile(struct key *k)
 static void extend_stored(void *userdata, int outcome)
 {
 	struct key *k = userdata;
+	char why[TURN_WHY_SIZE];
 
 	k->storing = false;
 	if (outcome != 0) {
 		acquire_fail_all(&k->waiters, PROTO_AUDIT_UNAVAILABLE, 1000,
-				 "nothing can be recorded now");
+				 turn_why(outcome, "the key's new end", why));
 		key_retry(k);
 		return;
 	}
@@ -112,7 +113,7 @@ static void extend_store(struct key *k, int64_t expires_at_ms, const char *event
 	struct key_row to = { .expires_at_ms = expires_at_ms };
 
 	if (event)
-		key_describe(k, change_audit(c, event, "ok", NULL));
+		(void)key_audit(c, k, event, NULL);
 	change_key(c, k, KEY_SET_EXPIRY, &to);
 	k->storing = true;
 	change_submit(c);
@@ -214,6 +215,7 @@ static void extend_on_check(void *userdata, struct upstream_answer *a)
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
 		/* Proves nothing: the key is kept and handed out, and asked about again. */
 		k->recheck_at_ms = clock_now().boot_ms + k->d->config->timing.upstream_recheck_ms;
+		extend_serve_profile(k); /* before a rename that upstream may hold up as well */
 		key_drive(k);
 		return;
 	}

@@ -15,7 +15,7 @@ static const char *const fail_names[] = {
 	"mint.after_post",	"mint.after_info",     "rotate.after_intent", "rotate.after_rename",
 	"burn.after_post",	"burn.after_block",    "burn.after_rename",   "delete.before_post",
 	"delete.after_post",	"extend.after_update", "team.after_new",      "name.after_rename",
-	"import.before_commit",
+	"import.before_commit", "prune.before_commit", "prune.after_commit",
 };
 
 void fail_list(void)

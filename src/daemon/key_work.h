@@ -4,10 +4,12 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "proto/errors.h"
 
+struct audit_row;
 struct key;
 
 /* mint.c */
@@ -34,3 +36,5 @@ void key_died(struct key *k, const char *why);
 void key_kill(struct key *k, const char *why);
 void key_retire(struct key *k, int64_t grace_ms, const char *why);
 void key_delete_if_due(struct key *k);
+/* It is to be deleted or blocked now: nothing else that upstream may hold up comes before that. */
+bool key_goes_first(const struct key *k);

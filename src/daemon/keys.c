@@ -4,13 +4,13 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "daemon/daemon.h"
 #include "daemon/key_work.h"
 #include "daemon/names.h"
@@ -108,7 +108,7 @@ struct key *keys_find_intent(const struct keys *keys, int64_t uid, const char *p
 {
 	for (struct key *k = keys->by_id; k; k = k->by_id.next)
 		if (k->row.state == KEY_INTENT && k->row.mode == PROFILE_DEDICATED && !k->orphan &&
-		    k->row.uid == uid && strcmp(k->row.profile, profile) == 0 &&
+		    !k->retire_why && k->row.uid == uid && strcmp(k->row.profile, profile) == 0 &&
 		    strcmp(k->row.request_id, request_id) == 0)
 			return k;
 	return NULL;
@@ -129,6 +129,10 @@ void key_unpin(struct key *k)
 	k->pins--;
 	if (!key_over(k))
 		return;
+	/* Each way to the end has told its waiters; one that is forgotten must not be left
+	 * dangling. */
+	acquire_fail_all(&k->waiters, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			 "the key was taken away meanwhile; ask again");
 	shared_forget(k);
 	HASH_DELETE(by_id, k->d->keys->by_id, k);
 	key_free(k);
@@ -164,6 +168,8 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	if (set & KEY_SET_DELETE_AT)
 		/* never sooner: a request whose answer was lost may still bring the key back */
 		row->delete_at_ms = MAX_OF(row->delete_at_ms, to->delete_at_ms);
+	if (set & KEY_SET_DELETE_SOONER)
+		row->delete_at_ms = to->delete_at_ms;
 	if (set & KEY_SET_TEAM)
 		memcpy(row->team_id, to->team_id, sizeof(row->team_id));
 	if (set & KEY_SET_IDENTITY) {
@@ -187,7 +193,7 @@ void key_drive(struct key *k)
 		key_check(k); /* before anything that upstream may hold up: callers wait for it */
 		return;
 	}
-	if (k->rename_wanted && k->row.state != KEY_DELETED) {
+	if (k->rename_wanted && k->row.state != KEY_DELETED && !key_goes_first(k)) {
 		key_rename(k);
 		return;
 	}
@@ -259,8 +265,14 @@ void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn do
 		key_no_upstream(k);
 }
 
+void key_hold_late(struct key *k)
+{
+	k->late_boot_ms = clock_now().boot_ms + k->d->config->timing.burn_delete_ms;
+}
+
 void key_expect_late(struct key *k)
 {
+	key_hold_late(k);
 	k->late_until_ms = clock_now().wall_ms + k->d->config->timing.burn_delete_ms;
 	k->row.delete_at_ms = k->late_until_ms; /* goes to the disk when the key becomes live */
 }
@@ -299,9 +311,33 @@ const struct profile *key_profile(const struct key *k)
 	return config_profile(k->d->config, k->row.profile);
 }
 
-void key_describe(const struct key *k, struct audit_row *row)
+bool key_is_out(const struct key *k)
 {
-	(void)snprintf(row->profile, sizeof(row->profile), "%s", k->row.profile);
-	if (k->row.hash[0])
-		keyring_tag(k->d->keyring, k->row.hash, row->key_tag);
+	return k->row.state == KEY_LIVE || k->row.state == KEY_RETIRING;
+}
+
+void key_describe(struct key *k, struct audit_row *row)
+{
+	text_copy(row->profile, sizeof(row->profile), k->row.profile);
+	if (!k->row.hash[0])
+		return;
+	if (strcmp(k->tagged, k->row.hash) != 0) { /* upstream may have chosen another key */
+		memcpy(k->tagged, k->row.hash, sizeof(k->tagged));
+		keyring_tag(k->d->keyring, k->row.hash, k->tag);
+	}
+	memcpy(row->key_tag, k->tag, sizeof(k->tag));
+}
+
+struct audit_row *key_audit(struct change *c, struct key *k, const char *event, const char *why)
+{
+	struct audit_row *row = change_audit(c, event, "ok", NULL);
+	char generation[40] = "";
+
+	key_describe(k, row);
+	if (k->row.generation)
+		(void)snprintf(generation, sizeof(generation), "generation %llu, ",
+			       (unsigned long long)k->row.generation);
+	(void)snprintf(row->detail, sizeof(row->detail), "%s%s%s%s", generation, k->row.alias,
+		       why ? ": " : "", why ? why : "");
+	return row;
 }

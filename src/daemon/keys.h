@@ -16,6 +16,7 @@
 #include "daemon/acquire.h"
 #include "daemon/upstream.h"
 
+struct change;
 struct daemon;
 struct event;
 struct keys;
@@ -32,7 +33,8 @@ struct key {
 	struct key_row row;
 	struct key_row pending; /* the turn's draft of it */
 	bool drafted;
-	unsigned pins;		    /* changes and calls that name it */
+	char tag[33], tagged[SHA256_HEX_SIZE]; /* its tag in the audit, and the hash it is of */
+	unsigned pins;			       /* changes and calls that name it */
 	struct secret *secret;	    /* NULL when nothing needs it: it can be read from the store */
 	struct shared *shared;	    /* its profile's, or NULL */
 	unsigned n_leases, n_fixed; /* active */
@@ -46,10 +48,11 @@ struct key {
 	bool orphan; /* an intent that nobody wants any more */
 	bool sent;   /* upstream may have it, or may yet get it from a POST without an answer */
 	bool sent_before;	/* `sent` before the POST under way */
-	const char *retire_why; /* a literal; while its retirement is not yet on the disk */
+	const char *retire_why; /* a literal: it is to retire, if it has not yet */
 	int64_t retire_grace_ms;
 	bool blocked;		 /* upstream was told to, until it may be deleted */
 	int64_t late_until_ms;	 /* Unix: a POST without an answer may bring it back until then */
+	int64_t late_boot_ms;	 /* the same by the clock that nobody sets, as far as we know it */
 	int64_t abandoned_at_ms; /* boot time since which an intent has had no waiter; 0: it has */
 	bool corrected;		 /* a fresh key's life was put right once */
 	bool name_taken;	 /* the last POST was refused because of the alias */
@@ -58,15 +61,13 @@ struct key {
 	bool dead;		 /* proven, or revoked: deleted whoever holds it */
 	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */
 	unsigned burn_tries;
-	int64_t call_deadline_ms; /* of the next call: no attempt starts after it (boot time); 0:
-				     none */
+	int64_t call_deadline_ms; /* boot time after which the next call makes no attempt; 0: none
+				   */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
-	bool checking;	   /* the call under way is that check */
 	unsigned failures; /* in a row, of what is being done */
 	struct acquire_list waiters; /* requests that wait for this very key */
-
 	UT_hash_handle by_id;
 };
 
@@ -79,8 +80,7 @@ struct key *key_add(struct daemon *d, const struct key_row *row);
 struct key *keys_find(const struct keys *keys, const char *id);
 /* Of those that are not deleted. */
 struct key *keys_find_hash(const struct keys *keys, const char *hash);
-/* The first key, then the next of a key; NULL at the end. A key may go while its successor is
- * looked at next. */
+/* The first key, then the next; NULL at the end. A key may go while its successor is looked at. */
 struct key *keys_first(const struct keys *keys);
 struct key *keys_next(const struct key *key);
 /* A dedicated intent of this idempotency key, or NULL. */
@@ -94,8 +94,7 @@ struct key_row *key_pending(struct key *k);
 void key_settle(struct key *k, bool committed);
 void key_row_set(struct key_row *row, unsigned set, const struct key_row *to);
 
-/* Starts whatever is due for this key, or arms its timer. Called after anything about it changed.
- */
+/* Starts what is due for this key, or arms its timer. Called after anything of it has changed. */
 void key_drive(struct key *k);
 /* Calls key_drive() after `ms`, or sooner if that was asked for before. */
 void key_drive_in(struct key *k, int64_t ms);
@@ -103,6 +102,8 @@ void key_drive_in(struct key *k, int64_t ms);
 void key_retry(struct key *k);
 /* A POST of it has no answer: it is not deleted before that must have come. */
 void key_expect_late(struct key *k);
+/* Whatever happens to the wall clock: not within timing.burn_delete_ms from now. */
+void key_hold_late(struct key *k);
 /* Upstream is to be told its alias. */
 void key_want_rename(struct key *k);
 /* Starts an upstream call for the key; `done` gets the key and clears k->call first of all. */
@@ -110,8 +111,10 @@ void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn do
 /* Reads the secret from the store if it isn't in memory. False: it cannot be had (logged). */
 bool key_need_secret(struct key *k);
 void key_drop_secret(struct key *k);
-/* Milliseconds until it expires; INT64_MAX if never. */
-int64_t key_remaining_ms(const struct key *k, int64_t wall_ms);
+int64_t key_remaining_ms(const struct key *k, int64_t wall_ms); /* INT64_MAX: it never expires */
 const struct profile *key_profile(const struct key *k);
+bool key_is_out(const struct key *k); /* somebody may have it: live or retiring */
 /* Adds the keyed tag of the key's hash and its profile to an audit row. */
-void key_describe(const struct key *k, struct audit_row *row);
+void key_describe(struct key *k, struct audit_row *row);
+/* A row about the key alone, where it went well: also its name, and `why` unless that is NULL. */
+struct audit_row *key_audit(struct change *c, struct key *k, const char *event, const char *why);

@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "core/audit.h"
 #include "daemon/account.h"
 #include "daemon/daemon.h"
@@ -70,10 +70,23 @@ static void lease_detach(struct lease *l)
 		holder_free(h);
 }
 
-static void lease_free(struct lease *l)
+bool lease_is_stale(const struct lease *l)
+{
+	const struct profile *p = config_profile(l->d->config, l->row.profile);
+
+	return !l->row.key_id[0] && p && p->mode != PROFILE_STATIC;
+}
+
+static void lease_unindex(struct lease *l)
 {
 	if (l->indexed)
 		HASH_DELETE(by_request, l->d->leases->by_request, l);
+	l->indexed = false;
+}
+
+static void lease_free(struct lease *l)
+{
+	lease_unindex(l);
 	lease_detach(l);
 	if (l->timer)
 		event_free(l->timer);
@@ -104,8 +117,8 @@ static void lease_request_set(struct lease_request *to, int64_t uid, const char 
 {
 	memset(to, 0, sizeof(*to));
 	to->uid = uid;
-	(void)snprintf(to->profile, sizeof(to->profile), "%s", profile);
-	(void)snprintf(to->request_id, sizeof(to->request_id), "%s", request_id);
+	text_copy(to->profile, sizeof(to->profile), profile);
+	text_copy(to->request_id, sizeof(to->request_id), request_id);
 }
 
 static void lease_index(struct lease *l)
@@ -121,6 +134,8 @@ static void lease_index(struct lease *l)
 		l->request.start = l->row.holder_start;
 	}
 	HASH_FIND(by_request, leases->by_request, &l->request, sizeof(l->request), first);
+	if (first && lease_is_stale(first))
+		lease_unindex(TAKE(first));
 	l->indexed = !first;
 	if (l->indexed)
 		HASH_ADD(by_request, leases->by_request, request, sizeof(l->request), l);
@@ -272,7 +287,10 @@ int lease_begin(struct lease *l, int pidfd)
 	lease_count(l, 1);
 	HASH_ADD_KEYPTR(by_id, l->d->leases->by_id, l->row.id, strlen(l->row.id), l);
 	if (l->row.bind == LEASE_TTL) {
-		lease_arm(l);
+		if (l->ends_boot_ms)
+			lease_look_again(l);
+		else
+			lease_arm(l);
 		return 0;
 	}
 	return lease_watch(l, pidfd);
@@ -371,7 +389,7 @@ struct lease *leases_find_request(const struct leases *leases, const struct peer
 		wanted.start = peer->start_time;
 		HASH_FIND(by_request, leases->by_request, &wanted, sizeof(wanted), l);
 	}
-	return l && !l->ending ? l : NULL;
+	return l && !l->ending && !lease_is_stale(l) ? l : NULL;
 }
 
 /* Carries a lease's end through the commit. */
@@ -433,16 +451,19 @@ static void lease_end_describe(const struct lease *l, enum lease_state state, co
 
 	if (l->key)
 		key_describe(l->key, a);
-	(void)snprintf(a->profile, sizeof(a->profile), "%s", l->row.profile);
-	(void)snprintf(a->lease, sizeof(a->lease), "%s", l->row.id);
-	(void)snprintf(a->rule, sizeof(a->rule), "%s", l->row.rule);
+	text_copy(a->profile, sizeof(a->profile), l->row.profile);
+	text_copy(a->lease, sizeof(a->lease), l->row.id);
+	text_copy(a->rule, sizeof(a->rule), l->row.rule);
+	if (by && state == LEASE_REVOKED)
+		(void)snprintf(a->detail, sizeof(a->detail), "held by uid %u, pid %d", l->row.uid,
+			       (int)l->row.pid);
 	if (by)
 		return;
 	a->uid = l->row.uid;
 	a->gid = l->row.gid;
 	a->pid = l->row.bind == LEASE_PROCESS ? l->row.holder_pid : l->row.pid;
 	a->start_time = l->row.holder_start;
-	(void)snprintf(a->detail, sizeof(a->detail), "%s", reasons[state]);
+	text_copy(a->detail, sizeof(a->detail), reasons[state]);
 }
 
 void lease_end(struct lease *l, enum lease_state state, const char *event, const struct peer *by,

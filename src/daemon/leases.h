@@ -72,8 +72,10 @@ void lease_settle(struct lease *l, bool committed);
 void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *to);
 
 struct lease *leases_find(const struct leases *leases, const char *id);
+/* A provider's key was its, and its profile has upstream keys now: nothing can be had with it. */
+bool lease_is_stale(const struct lease *l);
 /* The lease that an acquire with this idempotency key got before, or is being granted just now;
- * NULL. */
+ * NULL if there is none or it is stale. */
 struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
 				  const char *profile, const char *request_id);
 struct lease *leases_first(const struct leases *leases);

@@ -13,8 +13,33 @@
 #include "daemon/daemon.h"
 #include "daemon/fail.h"
 #include "daemon/options.h"
+#include "daemon/start.h"
 #include "io/config.h"
+#include "io/paths.h"
 #include "io/seal_key.h"
+
+/* What the file cannot hold or does not have: with it alone the daemon would not start. */
+static void main_say_missing(const struct config *c)
+{
+	bool needs_upstream = c->n_profiles == 0;
+
+	for (size_t i = 0; i < c->n_profiles; i++)
+		needs_upstream = needs_upstream || c->profiles[i].mode != PROFILE_STATIC;
+	if (!c->upstream_url && needs_upstream)
+		printf("Still missing: url and master_key_file in its section upstream { }.\n");
+	else if (c->upstream_url && !c->master_key_file &&
+		 c->master_key_source != MASTER_KEY_CREDENTIAL)
+		printf("Still missing: the master key, which %s. Put it into a file of mode 0600 "
+		       "(umask 077; cat > FILE) and name that by master_key_file in upstream "
+		       "{ }%s.\n",
+		       c->master_key ? "never stands in that file" : "is not set",
+		       c->master_key ? ", or set LITELLM_MASTER_KEY at each start" : "");
+	for (size_t i = 0; i < c->n_profiles; i++)
+		if (c->profiles[i].mode == PROFILE_STATIC && !c->profiles[i].key_file)
+			printf("Still missing: the key of profile \"%s\". Name a file of mode 0600 "
+			       "by its key_file, or set OPENAI_API_KEY at each start.\n",
+			       c->profiles[i].name);
+}
 
 static int main_init(const struct options *o, const struct config *config)
 {
@@ -24,15 +49,26 @@ static int main_init(const struct options *o, const struct config *config)
 	if (r != 0)
 		return EX_CANTCREAT; /* the log says why */
 	printf("wrote %s\n", path);
+	main_say_missing(config);
 	return EX_OK;
 }
 
+/* A unit does this at each start: a key that was lost must not be replaced beside what it sealed.
+ */
 static int main_init_seal(const struct options *o)
 {
 	_cleanup_(secret_freep) struct secret *key = NULL;
-	_cleanup_(freep) char *path = seal_key_path(o->request.system_mode);
+	_cleanup_(freep) char *path = seal_key_path(o->request.system_mode), *state = NULL;
+	struct paths paths;
+	int r;
 
-	if (seal_key_load(o->request.system_mode, true, &key) != 0)
+	paths_init(&paths, o->request.system_mode);
+	state = xstrdup(o->request.state_dir ? o->request.state_dir : paths.state_dir);
+	paths_deinit(&paths);
+	r = start_seal_key(o->request.system_mode, state, &key);
+	if (r > 0)
+		return EX_CONFIG;
+	if (r < 0)
 		return EX_CANTCREAT;
 	printf("the seal key is in %s\n", path);
 	return EX_OK;

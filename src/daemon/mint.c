@@ -72,8 +72,6 @@ static void mint_later(struct key *k, const struct upstream_answer *a)
 	bool rejected = a->litellm.kind == LITELLM_UNAUTHORIZED;
 	char message[LITELLM_MESSAGE_MAX + 64];
 
-	if (a->fenced && k->d->failed)
-		return;
 	(void)snprintf(message, sizeof(message), "%s%s",
 		       rejected ? "LiteLLM rejects the master key: " : "", a->litellm.message);
 	if (k->shared)
@@ -94,7 +92,24 @@ static bool mint_is_dropped(struct key *k)
 
 static bool mint_is_ours(const struct key *k, const struct litellm_key *found)
 {
-	return strcmp(found->intent, k->row.id) == 0 && !found->blocked;
+	return strcmp(found->intent, k->row.id) == 0;
+}
+
+/*
+ * Blocked under our own mark: the leader before was burning it, which no row says. It is burned to
+ * the end, and who waits gets another.
+ */
+static void mint_begin_anew(struct key *k)
+{
+	struct shared *s = k->shared;
+
+	if (s && s->next == k)
+		s->next = NULL;
+	k->shared = NULL;
+	key_abandon(k, "it was being burned");
+	acquire_restart_all(&k->waiters);
+	if (s)
+		shared_drive(s);
 }
 
 /* Somebody still waits: lease and key become real together. Nobody: the fresh key goes at once. */
@@ -175,6 +190,8 @@ static void mint_on_info(void *userdata, struct upstream_answer *a)
 		if (!mint_is_ours(k, &a->litellm.key))
 			key_mint_failed(k, PROTO_INTERNAL,
 					"upstream holds another key in its place");
+		else if (a->litellm.key.blocked)
+			mint_begin_anew(k);
 		else if (!mint_correct(k, a))
 			mint_done(k, a);
 		return;

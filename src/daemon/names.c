@@ -173,7 +173,7 @@ static void names_move_own(struct key *k, struct key *own)
 		return;
 	}
 	c = change_new(k->d->turn, names_moved, own);
-	shared_old_alias(own, to.alias);
+	shared_old_alias(&own->row, to.alias);
 	change_key(c, own, KEY_SET_ALIAS, &to);
 	own->storing = true;
 	change_submit(c);

@@ -51,10 +51,19 @@ void op_rotate(struct daemon *d, struct request *r);
 void op_revoke(struct daemon *d, struct request *r);
 void op_import(struct daemon *d, struct request *r);
 void op_audit_read(struct daemon *d, struct request *r);
+void op_audit_verify(struct daemon *d, struct request *r);
+void op_audit_key(struct daemon *d, struct request *r);
+void op_audit_export(struct daemon *d, struct request *r);
+void op_audit_exported(struct daemon *d, struct request *r);
+void op_audit_prune(struct daemon *d, struct request *r);
+void op_audit_follow(struct daemon *d, struct request *r);
 void op_reload(struct daemon *d, struct request *r);
 
-/* Ends a `rotate` that has succeeded: `k` is the new generation, `old` (may be NULL) the one
- * before. */
-void op_rotate_reply(struct request *r, const struct key *k, const struct key *old);
+/* The last row that was pruned, and the last that was exported or pruned. False: the request was
+ * ended. */
+bool op_audit_bounds(struct daemon *d, struct request *r, uint64_t *ret_pruned,
+		     uint64_t *ret_exported) _must_check_;
+/* Ends an admin's request for a profile that there is not. */
+void op_no_profile(struct request *r, const char *name);
 /* The first 8 digits of a key's hash, as the protocol shows it. */
 void op_short_hash(const char *hash, char ret[9]);

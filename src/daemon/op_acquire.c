@@ -1,9 +1,9 @@
 /* Reads an acquire, and decides whether this peer may have what it asks for. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "core/policy.h"
 #include "daemon/account.h"
 #include "daemon/acquire.h"
@@ -11,6 +11,7 @@
 #include "daemon/denials.h"
 #include "daemon/leases.h"
 #include "daemon/op.h"
+#include "daemon/turn.h"
 
 #define OP_TIMEOUT_MAX_MS 600000
 #define OP_TTL_MIN_MS 1000
@@ -93,9 +94,9 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 	a->deadline_ms =
 		clock_now().boot_ms + (p->timeout_ms >= 0 ? p->timeout_ms : t->acquire_wait_ms);
 	a->base_url = config_base_url(d->config, profile, rule);
-	(void)snprintf(a->profile, sizeof(a->profile), "%s", profile->name);
-	(void)snprintf(a->rule, sizeof(a->rule), "%s", rule->name);
-	(void)snprintf(a->request_id, sizeof(a->request_id), "%s", p->request_id);
+	text_copy(a->profile, sizeof(a->profile), profile->name);
+	text_copy(a->rule, sizeof(a->rule), rule->name);
+	text_copy(a->request_id, sizeof(a->request_id), p->request_id);
 	return a;
 }
 
@@ -146,15 +147,18 @@ static void op_acquire_checked(struct daemon *d, struct request *r, const struct
 	struct verdict v = policy_check(d->config, request_peer(r), profile->name);
 	struct lease *l = op_acquire_lease(d, r, p, profile->name);
 	struct acquire *a;
+	char why[TURN_WHY_SIZE];
 
 	if (!v.allowed) {
-		denials_answer(d, r, profile->name);
+		denials_by_rule(d, r, "acquire", profile->name);
 		return;
 	}
 	if (profile->duration_ms && p->min_valid_ms > profile->duration_ms) {
-		request_fail(r, PROTO_INVALID_REQUEST, -1,
-			     "min_valid_ms is over the duration of the profile's keys (%s)",
-			     profile->duration);
+		request_fail(
+			r, PROTO_INVALID_REQUEST, -1,
+			"no key of this profile lives that long: min_valid_ms (--min-valid) is over "
+			"their duration, %s",
+			profile->duration);
 		return;
 	}
 	if (l && !p->lease && (int)l->row.bind != lease_bind_from_name(p->bind)) {
@@ -163,9 +167,8 @@ static void op_acquire_checked(struct daemon *d, struct request *r, const struct
 		return;
 	}
 	if (!l && daemon_is_short(d)) {
-		request_fail(
-			r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			"the disk of the state is full: leases can only end until there is room again");
+		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(STORE_E_FULL, "the access", why));
 		return;
 	}
 	if (!l && !op_acquire_has_room(d, r, profile, v.rule))
@@ -201,6 +204,11 @@ void op_acquire(struct daemon *d, struct request *r)
 	l = p.lease ? op_acquire_lease(d, r, &p, NULL) : NULL;
 	if (p.lease && !l) {
 		request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
+		return;
+	}
+	if (l && lease_is_stale(l)) {
+		request_fail(r, PROTO_UNKNOWN_LEASE, -1,
+			     "the profile of this lease has other keys now; acquire a new one");
 		return;
 	}
 	if (l)

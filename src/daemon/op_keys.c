@@ -1,4 +1,5 @@
 /* `rotate` and `revoke`: an administrator makes a new key, or takes keys away. */
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "daemon/op_map.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
+#include "daemon/upstream.h"
 
 struct op_rotate_params {
 	const char *profile;
@@ -24,12 +26,11 @@ static const struct op_param op_rotate_params[] = {
 	{ "timeout_ms", OP_INT, false, offsetof(struct op_rotate_params, timeout_ms), 1, 600000 },
 };
 
-void op_rotate_reply(struct request *r, const struct key *k, const struct key *old)
+static void op_rotate_reply(struct request *r, const struct key *k, const struct key *old)
 {
 	struct op_map m = { 0 }, retiring = { 0 };
 	char hash[9];
 
-	r->gone = NULL;
 	op_short_hash(k->row.hash, hash);
 	op_map_text(&m, "profile", k->row.profile);
 	op_map_int(&m, "generation", (int64_t)k->row.generation);
@@ -45,40 +46,96 @@ void op_rotate_reply(struct request *r, const struct key *k, const struct key *o
 	request_send(r, op_map_end(&m, request_reply(r)));
 }
 
-/* The admin has gone; the rotation goes on. */
-static void op_rotate_gone(struct request *r)
-{
-	struct shared *s = r->waiting_for;
-
-	TAILQ_REMOVE(&s->rotate_waiters, r, of_waiters);
-	request_free(r);
-}
-
-/* A rotation that was asked for, while that is being written down. */
+/* A rotation that was asked for, while that is being written down and then until it is done. Each
+ * who asked waits as long as it said. */
 struct op_rotating {
 	struct shared *s;
 	struct request *r;
+	struct event *timer; /* NULL: not yet on s->rotate_waiters */
 	int64_t timeout_ms;
 };
+
+/* Its request is the caller's, to be ended. */
+static struct request *op_rotate_leave(struct op_rotating *o)
+{
+	struct request *r = o->r;
+
+	TAILQ_REMOVE(&o->s->rotate_waiters, r, of_waiters);
+	r->gone = NULL;
+	event_free(o->timer);
+	free(o);
+	return r;
+}
+
+/* The admin has gone; the rotation goes on. */
+static void op_rotate_gone(struct request *r)
+{
+	request_free(op_rotate_leave(r->waiting_for));
+}
+
+static void op_rotate_on_late(int fd, short what, void *userdata)
+{
+	struct op_rotating *o = userdata;
+	const struct shared *s = o->s;
+
+	(void)fd;
+	(void)what;
+	request_fail(op_rotate_leave(o), PROTO_UPSTREAM_UNAVAILABLE,
+		     s->d->config->timing.upstream_recheck_ms,
+		     "not done yet%s%s; it goes on by itself, the old key stays until then",
+		     s->error[0] ? ": " : "", s->error);
+}
+
+static void op_rotate_wait(struct op_rotating *o)
+{
+	struct timeval tv = { .tv_sec = o->timeout_ms / 1000,
+			      .tv_usec = o->timeout_ms % 1000 * 1000 };
+
+	o->timer = evtimer_new(o->s->d->base, op_rotate_on_late, o);
+	if (!o->timer)
+		abort();
+	(void)evtimer_add(o->timer,
+			  &tv); /* fails only without memory, when the process ends anyway */
+	o->r->gone = op_rotate_gone;
+	o->r->waiting_for = o;
+	TAILQ_INSERT_TAIL(&o->s->rotate_waiters, o->r, of_waiters);
+}
+
+void op_rotate_reply_all(struct shared *s, const struct key *k, const struct key *old)
+{
+	struct request *r;
+
+	while ((r = TAILQ_FIRST(&s->rotate_waiters)))
+		op_rotate_reply(op_rotate_leave(r->waiting_for), k, old);
+}
+
+void op_rotate_fail_all(struct shared *s, enum proto_error code, int64_t retry_after_ms,
+			const char *message)
+{
+	struct request *r;
+
+	while ((r = TAILQ_FIRST(&s->rotate_waiters)))
+		request_fail(op_rotate_leave(r->waiting_for), code, retry_after_ms, "%s", message);
+}
 
 static void op_rotate_noted(void *userdata, int outcome)
 {
 	struct op_rotating *o = userdata;
+	struct shared *s = o->s;
+	char why[TURN_WHY_SIZE];
 
-	if (outcome != 0) {
-		request_fail(o->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the rotation cannot be recorded now");
+	if (outcome == 0 && request_alive(o->r)) {
+		op_rotate_wait(o);
 	} else {
-		if (request_alive(o->r)) {
-			o->r->gone = op_rotate_gone;
-			o->r->waiting_for = o->s;
-			TAILQ_INSERT_TAIL(&o->s->rotate_waiters, o->r, of_waiters);
-		} else {
+		if (outcome == 0)
 			request_free(o->r);
-		}
-		shared_rotate(o->s, o->timeout_ms);
+		else
+			request_fail(o->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+				     turn_why(outcome, "the rotation", why));
+		free(o);
 	}
-	free(o);
+	if (outcome == 0)
+		shared_rotate(s);
 }
 
 /* Who asked for it is on record before it begins; its end is another row. */
@@ -105,8 +162,7 @@ void op_rotate(struct daemon *d, struct request *r)
 	profile = config_profile(d->config, p.profile);
 	s = profile && profile->mode == PROFILE_SHARED ? shared_find(d, p.profile) : NULL;
 	if (!profile) {
-		request_fail(r, PROTO_UNKNOWN_PROFILE, -1, "no profile is called \"%s\"",
-			     p.profile);
+		op_no_profile(r, p.profile);
 	} else if (!s) {
 		request_fail(
 			r, PROTO_INVALID_REQUEST, -1,
@@ -146,7 +202,7 @@ static bool op_revoke_wants_lease(const struct op_revoke_params *p, const struct
 /* Keys named by profile or hash go themselves; a dedicated key also goes with its lease. */
 static bool op_revoke_wants_key(const struct op_revoke_params *p, const struct key *k)
 {
-	if (k->row.state != KEY_LIVE && k->row.state != KEY_RETIRING)
+	if (!key_is_out(k))
 		return false;
 	if (k->row.source == KEY_LEGACY && !p->key_hash)
 		return false; /* not of this broker's making: only by its own name */
@@ -154,32 +210,103 @@ static bool op_revoke_wants_key(const struct op_revoke_params *p, const struct k
 	       (p->key_hash && strncmp(k->row.hash, p->key_hash, strlen(p->key_hash)) == 0);
 }
 
+/* A revocation, while it is being written down that it was asked for, and then what it did. Its
+ * texts are the request's. */
 struct op_revoked {
+	struct daemon *d;
 	struct request *r;
+	struct op_revoke_params p;
+	char hash[SHA256_HEX_SIZE], profile[PROFILE_NAME_MAX]; /* of the one key that it names */
+	bool acted;
 	int64_t leases, keys;
+	struct op_kept {
+		char profile[PROFILE_NAME_MAX];
+		enum profile_mode mode;
+	} * kept; /* owned; the profiles whose key stays with those that had it */
+	size_t n_kept;
 };
+
+/* The lease ends, but its key is not this holder's alone, or not LiteLLM's at all. */
+static bool op_revoke_keeps_key(const struct op_revoke_params *p, const struct lease *l)
+{
+	const struct key *k = l->key;
+
+	if (!k)
+		return true; /* static */
+	return k->row.mode == PROFILE_SHARED && !op_revoke_wants_key(p, k) &&
+	       (k->row.state == KEY_LIVE || k->n_leases > 0);
+}
+
+static void op_revoke_note_kept(struct op_revoked *done, const struct lease *l)
+{
+	struct op_kept *kept;
+
+	for (size_t i = 0; i < done->n_kept; i++)
+		if (strcmp(done->kept[i].profile, l->row.profile) == 0)
+			return;
+	done->kept = xrealloc(done->kept, done->n_kept + 1, sizeof(*done->kept));
+	kept = &done->kept[done->n_kept++];
+	memcpy(kept->profile, l->row.profile, sizeof(kept->profile));
+	kept->mode = l->key ? l->key->row.mode : PROFILE_STATIC;
+}
+
+static void op_revoked_pack_kept(const struct op_revoked *done, struct op_map *m)
+{
+	if (done->n_kept == 0)
+		return;
+	op_map_name(m, "kept");
+	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, done->n_kept);
+	for (size_t i = 0; i < done->n_kept && m->r == 0; i++) {
+		struct op_map inner = { 0 };
+
+		op_map_text(&inner, "profile", done->kept[i].profile);
+		op_map_text(&inner, "mode", profile_mode_name(done->kept[i].mode));
+		m->r = op_map_end(&inner, &m->pairs);
+	}
+}
+
+/* The keys' deletion upstream begins after the commit; while upstream is away they go on working.
+ */
+static void op_revoked_pack_pending(const struct op_revoked *done, struct op_map *m)
+{
+	const struct upstream *u = done->d->upstream;
+	struct op_map pending = { 0 };
+	int64_t since = 0;
+
+	if (done->keys == 0 || !u || upstream_reachable(u, &since))
+		return;
+	op_map_int(&pending, "keys", done->keys);
+	op_map_time(&pending, "since_at_ms", since);
+	op_map_text(&pending, "error", upstream_last_error(u));
+	op_map_map(m, "pending", &pending);
+}
 
 static void op_revoked(void *userdata, int outcome)
 {
 	struct op_revoked *done = userdata;
 	struct op_map m = { 0 };
+	char why[TURN_WHY_SIZE];
 
 	if (outcome != 0) {
-		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the revocation cannot be recorded now");
+		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the revocation", why));
 	} else {
 		op_map_int(&m, "leases", done->leases);
 		op_map_int(&m, "keys", done->keys);
+		op_revoked_pack_pending(done, &m);
+		op_revoked_pack_kept(done, &m);
 		request_send(done->r, op_map_end(&m, request_reply(done->r)));
 	}
+	free(done->kept);
 	free(done);
 }
 
-static void op_revoke_all(struct daemon *d, struct request *r, const struct op_revoke_params *p,
-			  struct op_revoked *done)
+static void op_revoke_all(struct op_revoked *done)
 {
+	const struct op_revoke_params *p = &done->p;
+	struct daemon *d = done->d;
 	struct lease *l, *next_lease;
-	struct key *k, *next_key;
+	struct key *k;
 
 	for (l = leases_first(d->leases); l; l = next_lease) {
 		next_lease = leases_next(l);
@@ -188,10 +315,12 @@ static void op_revoke_all(struct daemon *d, struct request *r, const struct op_r
 		done->leases++;
 		done->keys +=
 			l->key && l->key->row.mode == PROFILE_DEDICATED && l->key->n_leases == 1;
-		lease_end(l, LEASE_REVOKED, "revoke", request_peer(r), NULL, NULL);
+		lease_end(l, LEASE_REVOKED, "revoke", request_peer(done->r), NULL, NULL);
+		if (op_revoke_keeps_key(p, l))
+			op_revoke_note_kept(done, l);
 	}
-	for (k = keys_first(d->keys); k; k = next_key) {
-		next_key = keys_next(k);
+	/* Its waiters may be the last to hold other keys, but it stays itself. */
+	for (k = keys_first(d->keys); k; k = keys_next(k)) {
 		if (!op_revoke_wants_key(p, k))
 			continue;
 		done->keys += k->row.mode != PROFILE_DEDICATED;
@@ -199,39 +328,80 @@ static void op_revoke_all(struct daemon *d, struct request *r, const struct op_r
 	}
 }
 
-/* Hex digits, and no more than one key that begins with them. */
-static bool op_revoke_names_one(const struct daemon *d, const char *digits)
+/* Hex digits, and no more than one key that begins with them: `ret`, or NULL if none does. */
+static bool op_revoke_names_one(const struct daemon *d, const char *digits, struct key **ret)
 {
 	size_t len = strlen(digits), n = 0;
 
-	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
-		n += strncmp(k->row.hash, digits, len) == 0;
+	*ret = NULL;
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		if (strncmp(k->row.hash, digits, len) != 0)
+			continue;
+		*ret = k;
+		n++;
+	}
 	return strspn(digits, "0123456789abcdef") == len && n <= 1;
 }
 
-static void op_revoke_detail(const struct op_revoke_params *p, const struct op_revoked *done,
-			     struct audit_row *a)
+/* One that is configured no longer is known as long as something of it is left. */
+static bool op_revoke_knows(const struct daemon *d, const char *profile)
 {
+	bool found = config_profile(d->config, profile) != NULL;
+
+	for (const struct key *k = keys_first(d->keys); k && !found; k = keys_next(k))
+		found = key_is_out(k) && strcmp(k->row.profile, profile) == 0;
+	for (const struct lease *l = leases_first(d->leases); l && !found; l = leases_next(l))
+		found = strcmp(l->row.profile, profile) == 0;
+	return found;
+}
+
+/* All changes of a turn are one commit, so the answer to this one is the answer to all. */
+static void op_revoke_note(struct op_revoked *done, change_done_fn fn, const char *outcome)
+{
+	const struct op_revoke_params *p = &done->p;
+	struct change *c = change_new(done->d->turn, fn, done);
+	struct audit_row *a = change_audit(c, "revoke", outcome, request_peer(done->r));
 	const char *what = p->lease	 ? "lease"
 			   : p->profile	 ? "profile"
 			   : p->key_hash ? "key"
 					 : "uid";
+	int n;
 
 	if (p->lease)
 		(void)snprintf(a->lease, sizeof(a->lease), "%s", p->lease);
-	if (p->profile)
-		(void)snprintf(a->profile, sizeof(a->profile), "%s", p->profile);
-	(void)snprintf(a->detail, sizeof(a->detail), "by %s%s%.0lld: %lld leases, %lld keys", what,
-		       p->uid >= 0 ? " " : "", (long long)MAX_OF(p->uid, 0),
-		       (long long)done->leases, (long long)done->keys);
+	(void)snprintf(a->profile, sizeof(a->profile), "%s",
+		       p->profile ? p->profile : done->profile);
+	if (done->hash[0])
+		keyring_tag(done->d->keyring, done->hash, a->key_tag);
+	n = snprintf(a->detail, sizeof(a->detail), "by %s%s%.0lld", what, p->uid >= 0 ? " " : "",
+		     (long long)MAX_OF(p->uid, 0));
+	if (done->acted)
+		(void)snprintf(a->detail + n, sizeof(a->detail) - (size_t)n,
+			       "; leases: %lld, keys: %lld", (long long)done->leases,
+			       (long long)done->keys);
+	change_vital(c);
+	change_submit(c);
+}
+
+/* What goes cannot be had back, so it goes once it is on record who asked for it. */
+static void op_revoke_asked(void *userdata, int outcome)
+{
+	struct op_revoked *done = userdata;
+
+	if (outcome != 0) {
+		op_revoked(done, outcome);
+		return;
+	}
+	op_revoke_all(done);
+	done->acted = true;
+	op_revoke_note(done, op_revoked, "ok");
 }
 
 void op_revoke(struct daemon *d, struct request *r)
 {
 	struct op_revoke_params p = { .uid = -1 };
+	struct key *k = NULL;
 	struct op_revoked *done;
-	struct audit_row *a;
-	struct change *c;
 
 	if (!op_read(r, op_revoke_params, ARRAY_SIZE(op_revoke_params), &p))
 		return;
@@ -240,15 +410,14 @@ void op_revoke(struct daemon *d, struct request *r)
 			     "say exactly one of lease, profile, uid, key_hash");
 		return;
 	}
-	if (p.key_hash && !op_revoke_names_one(d, p.key_hash)) {
+	if (p.key_hash && !op_revoke_names_one(d, p.key_hash, &k)) {
 		request_fail(
 			r, PROTO_INVALID_REQUEST, -1,
 			"key_hash is the SHA-256 of one key, or 8 or more of its hex digits that no other key has");
 		return;
 	}
-	if (p.profile && !config_profile(d->config, p.profile)) {
-		request_fail(r, PROTO_UNKNOWN_PROFILE, -1, "no profile is called \"%s\"",
-			     p.profile);
+	if (p.profile && !op_revoke_knows(d, p.profile)) {
+		op_no_profile(r, p.profile);
 		return;
 	}
 	if (p.lease && !leases_find(d->leases, p.lease)) {
@@ -256,13 +425,12 @@ void op_revoke(struct daemon *d, struct request *r)
 		return;
 	}
 	done = xcalloc(1, sizeof(*done));
-	done->r = r;
-	op_revoke_all(d, r, &p, done);
-	/* All changes of a turn are one commit, so the answer to this one is the answer to all. */
-	c = change_new(d->turn, op_revoked, done);
-	a = change_audit(c, "revoke", "ok", request_peer(r));
-	op_revoke_detail(&p, done, a);
-	if (p.key_hash && strlen(p.key_hash) == SHA256_HEX_SIZE - 1)
-		keyring_tag(d->keyring, p.key_hash, a->key_tag);
-	change_submit(c);
+	*done = (struct op_revoked){ .d = d, .r = r, .p = p };
+	if (k) {
+		memcpy(done->hash, k->row.hash, sizeof(done->hash));
+		memcpy(done->profile, k->row.profile, sizeof(done->profile));
+	} else if (p.key_hash && strlen(p.key_hash) == SHA256_HEX_SIZE - 1) {
+		memcpy(done->hash, p.key_hash, sizeof(done->hash));
+	}
+	op_revoke_note(done, op_revoke_asked, "asked");
 }

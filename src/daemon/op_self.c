@@ -4,8 +4,10 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "core/policy.h"
 #include "daemon/daemon.h"
+#include "daemon/denials.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/op.h"
@@ -103,6 +105,7 @@ void op_whoami(struct daemon *d, struct request *r)
 	const struct peer *p = request_peer(r);
 	struct buf *b = request_reply(r);
 	int n = pack_map(b, 6 + (p->unit[0] != '\0') + (p->exe[0] != '\0'));
+	char exe[sizeof(p->exe)];
 
 	n = n < 0 ? n : op_pack_peer(p, b);
 	if (p->unit[0]) {
@@ -110,8 +113,10 @@ void op_whoami(struct daemon *d, struct request *r)
 		n = n < 0 ? n : pack_text(b, p->unit);
 	}
 	if (p->exe[0]) {
+		memcpy(exe, p->exe, sizeof(exe));
+		utf8_clean(exe); /* a path is any bytes */
 		n = n < 0 ? n : pack_text(b, "exe");
-		n = n < 0 ? n : pack_text(b, p->exe);
+		n = n < 0 ? n : pack_text(b, exe);
 	}
 	n = n < 0 ? n : op_pack_rules(d, p, b);
 	request_send(r, n);
@@ -261,10 +266,11 @@ static void op_renew_reply(struct request *r, const struct lease *l)
 static void op_renewed(void *userdata, int outcome)
 {
 	struct op_lease_answer *a = userdata;
+	char why[TURN_WHY_SIZE];
 
 	if (outcome != 0) {
-		request_fail(a->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the renewal cannot be recorded now");
+		request_fail(a->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the renewal", why));
 	} else if (a->lease->row.state != LEASE_ACTIVE) {
 		request_fail(a->r, PROTO_UNKNOWN_LEASE, -1, "the lease has ended");
 	} else {
@@ -290,7 +296,7 @@ void op_renew(struct daemon *d, struct request *r)
 	}
 	v = policy_check(d->config, request_peer(r), l->row.profile);
 	if (!v.allowed) {
-		request_fail(r, PROTO_DENIED, -1, "no rule allows you this profile any more");
+		denials_by_rule(d, r, "renew", l->row.profile);
 		return;
 	}
 	cap = v.rule->ttl_cap_ms > 0 ? MIN_OF(v.rule->ttl_cap_ms, d->config->timing.ttl_max_ms)
@@ -304,10 +310,11 @@ void op_renew(struct daemon *d, struct request *r)
 static void op_released(void *userdata, int outcome)
 {
 	struct op_lease_answer *a = userdata;
+	char why[TURN_WHY_SIZE];
 
 	if (outcome != 0) {
-		request_fail(a->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the release cannot be recorded now");
+		request_fail(a->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the release", why));
 	} else {
 		struct buf *b = request_reply(a->r);
 		int n = pack_map(b, 2);

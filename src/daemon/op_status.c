@@ -1,16 +1,20 @@
 /* `status`: how the broker is, on one page. */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/roll.h"
 #include "daemon/shared.h"
 #include "daemon/upstream.h"
 #include "io/store.h"
+#include "io/store_audit_prune.h"
 #include "io/store_rows.h"
 
 static void op_status_upstream(const struct daemon *d, struct op_map *m)
@@ -104,7 +108,12 @@ static void op_status_shared(const struct shared *s, struct op_map *m)
 	op_map_time(m, "expires_at_ms", s->current->row.expires_at_ms);
 }
 
-static int op_status_profile(const struct daemon *d, const struct profile *p, struct buf *b)
+struct op_status_row {
+	const char *name;
+	enum profile_mode mode;
+};
+
+static int op_status_profile(const struct daemon *d, const struct op_status_row *p, struct buf *b)
 {
 	const struct shared *s = p->mode == PROFILE_SHARED ? shared_find(d, p->name) : NULL;
 	struct op_map m = { 0 };
@@ -112,7 +121,9 @@ static int op_status_profile(const struct daemon *d, const struct profile *p, st
 	op_map_text(&m, "name", p->name);
 	op_map_text(&m, "mode", profile_mode_name(p->mode));
 	op_map_int(&m, "leases", op_status_leases(d, p->name));
-	if (s)
+	if (!config_profile(d->config, p->name))
+		op_map_text(&m, "state", "removed");
+	else if (s)
 		op_status_shared(s, &m);
 	else
 		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
@@ -120,26 +131,118 @@ static int op_status_profile(const struct daemon *d, const struct profile *p, st
 	return op_map_end(&m, b);
 }
 
+/* The profiles of the answer; names are borrowed. */
+struct op_status_rows {
+	struct op_status_row *rows;
+	size_t n;
+};
+
+static void op_status_add(struct op_status_rows *all, const char *name, enum profile_mode mode)
+{
+	all->rows = xrealloc(all->rows, all->n + 1, sizeof(*all->rows));
+	all->rows[all->n++] = (struct op_status_row){ .name = name, .mode = mode };
+}
+
+/* Those that are configured come first, `from` the others on: what has left the configuration while
+ * keys or leases of it are left. */
+static void op_status_add_removed(const struct daemon *d, struct op_status_rows *all, size_t from,
+				  const struct op_status_row *row)
+{
+	bool found = config_profile(d->config, row->name) != NULL;
+
+	for (size_t i = from; i < all->n && !found; i++)
+		found = strcmp(all->rows[i].name, row->name) == 0;
+	if (!found)
+		op_status_add(all, row->name, row->mode);
+}
+
+static void op_status_collect(const struct daemon *d, struct op_status_rows *all)
+{
+	size_t configured = d->config->n_profiles;
+
+	for (size_t i = 0; i < configured; i++)
+		op_status_add(all, d->config->profiles[i].name, d->config->profiles[i].mode);
+	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
+		if (key_is_out(k))
+			op_status_add_removed(
+				d, all, configured,
+				&(struct op_status_row){ k->row.profile, k->row.mode });
+	for (const struct lease *l = leases_first(d->leases); l; l = leases_next(l))
+		op_status_add_removed(
+			d, all, configured,
+			&(struct op_status_row){ l->row.profile,
+						 l->key ? l->key->row.mode : PROFILE_STATIC });
+}
+
 static void op_status_profiles(const struct daemon *d, struct op_map *m)
 {
+	struct op_status_rows all = { 0 };
+
+	op_status_collect(d, &all);
 	op_map_name(m, "profiles");
-	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, d->config->n_profiles);
-	for (size_t i = 0; i < d->config->n_profiles && m->r == 0; i++)
-		m->r = op_status_profile(d, &d->config->profiles[i], &m->pairs);
-	op_map_texts(m, "warnings", d->config->warnings, d->config->n_warnings);
+	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, all.n);
+	for (size_t i = 0; i < all.n && m->r == 0; i++)
+		m->r = op_status_profile(d, &all.rows[i], &m->pairs);
+	free(all.rows);
+}
+
+/* The configuration's, and those that come and go. */
+static void op_status_warnings(struct daemon *d, struct op_map *m)
+{
+	size_t n = d->config->n_warnings;
+	_cleanup_(freep) char **all = xcalloc(n + SPACE_N_WARNINGS, sizeof(*all));
+
+	for (size_t i = 0; i < n; i++)
+		all[i] = d->config->warnings[i];
+	op_map_texts(m, "warnings", all, n + space_warnings(&d->space, all + n));
+}
+
+static void op_status_audit(struct daemon *d, struct op_map *m)
+{
+	struct audit_checkpoint checkpoint;
+	struct op_map inner = { 0 };
+	uint8_t hash[HASH_SIZE];
+	uint64_t sequence = 0, exported;
+
+	store_audit_head(d->store, &sequence, hash);
+	op_map_int(&inner, "sequence", (int64_t)sequence);
+	if (store_audit_exported(d->store, &exported) == 0)
+		op_map_int(&inner, "exported", (int64_t)exported);
+	if (store_audit_checkpoint(d->store, &checkpoint) == 0)
+		op_map_int(&inner, "pruned", (int64_t)checkpoint.sequence);
+	op_map_map(m, "audit", &inner);
+}
+
+static int op_status_standby(const struct leader *row, struct buf *b)
+{
+	struct op_map m = { 0 };
+
+	op_map_text(&m, "instance", row->instance);
+	op_map_int(&m, "pid", row->pid);
+	return op_map_end(&m, b);
+}
+
+static void op_status_standbys(const struct daemon *d, struct op_map *m)
+{
+	size_t n = 0;
+
+	while (roll_get(d->roll, n))
+		n++;
+	op_map_name(m, "standbys");
+	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, n);
+	for (size_t i = 0; i < n && m->r == 0; i++)
+		m->r = op_status_standby(roll_get(d->roll, i), &m->pairs);
 }
 
 void op_status(struct daemon *d, struct request *r)
 {
-	struct op_map m = { 0 }, audit = { 0 };
-	uint8_t hash[HASH_SIZE];
-	uint64_t sequence = 0;
+	struct op_map m = { 0 };
 
-	store_audit_head(d->store, &sequence, hash);
 	op_map_text(&m, "version", KEYBROKER_VERSION);
 	op_map_text(&m, "instance", d->config->instance);
 	op_map_int(&m, "pid", getpid());
 	op_map_int(&m, "term", (int64_t)d->term);
+	op_status_standbys(d, &m);
 	op_map_int(&m, "started_at_ms", d->started_at_ms);
 	op_map_text(&m, "install", store_install(d->store));
 	op_map_text(&m, "state_dir", d->config->state_dir);
@@ -149,8 +252,8 @@ void op_status(struct daemon *d, struct request *r)
 	op_status_upstream(d, &m);
 	op_status_keys(d, &m);
 	op_map_int(&m, "leases", (int64_t)leases_count(d->leases));
-	op_map_int(&audit, "sequence", (int64_t)sequence);
-	op_map_map(&m, "audit", &audit);
+	op_status_audit(d, &m);
 	op_status_profiles(d, &m);
+	op_status_warnings(d, &m);
 	request_send(r, op_map_end(&m, request_reply(r)));
 }

@@ -28,7 +28,8 @@ static const struct {
 	{ "instance", "NAME", OPTIONS_TEXT, 0, offsetof(struct options, request.instance),
 	  "name of this instance (default: main)" },
 	{ "reset-state", NULL, OPTIONS_FLAG, 0, offsetof(struct options, reset_state),
-	  "set the state aside and start with an empty one" },
+	  "set the state aside and start with an empty one; its keys are deleted "
+	  "at LiteLLM 10 minutes later" },
 	{ "system", NULL, OPTIONS_FLAG, 0, offsetof(struct options, request.system_mode),
 	  "use the system's places (/etc, /run, /var/lib), not the user's" },
 	{ "socket", "PATH", OPTIONS_TEXT, 0, offsetof(struct options, request.socket),

@@ -14,8 +14,17 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/shared.h"
+#include "daemon/turn.h"
 #include "io/process.h"
 #include "io/store_rows.h"
+
+/* Burned, or kept for longer than its grace: for a POST that had no answer. */
+static bool recover_may_be_late(const struct daemon *d, const struct key_row *row)
+{
+	if (row->state == KEY_RETIRING)
+		return row->delete_at_ms > row->changed_at_ms + d->config->timing.grace_ms;
+	return row->state == KEY_BURNED || row->delete_at_ms > 0;
+}
 
 static int recover_key(const struct key_row *row, void *userdata)
 {
@@ -28,6 +37,9 @@ static int recover_key(const struct key_row *row, void *userdata)
 		key_expect_late(k);
 	} else if (row->source == KEY_MINTED || row->source == KEY_SERVER_CHOSEN) {
 		k->late_until_ms = row->delete_at_ms; /* only what we POSTed can come back */
+		/* the wall clock may have been set since: the whole time again */
+		if (recover_may_be_late(d, row))
+			key_hold_late(k);
 	}
 	if (row->mode == PROFILE_SHARED && row->source != KEY_LEGACY)
 		shared_adopt(d, k);
@@ -48,6 +60,17 @@ static int recover_pidfd(const struct daemon *d, const struct lease_row *row)
 	return fd;
 }
 
+/* What it has now is written down with the first turn: its row may be asked who had a key. */
+static void recover_move_lease(struct lease *l)
+{
+	struct change *c = change_new(l->d->turn, NULL, NULL);
+	struct lease_row to = { 0 };
+
+	memcpy(to.key_id, l->key->row.id, sizeof(to.key_id));
+	change_lease(c, l, LEASE_SET_KEY, &to);
+	change_submit(c);
+}
+
 static int recover_lease(const struct lease_row *row, void *userdata)
 {
 	struct daemon *d = userdata;
@@ -66,6 +89,8 @@ static int recover_lease(const struct lease_row *row, void *userdata)
 		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
 	else if (row->key_id[0] && !k)
 		lease_end(l, LEASE_REVOKED, "revoke", NULL, NULL, NULL);
+	else if (k && strcmp(k->row.id, row->key_id) != 0)
+		recover_move_lease(l);
 	fd_close(&pidfd);
 	return 0;
 }
@@ -107,6 +132,19 @@ static void recover_intents(struct daemon *d)
 	}
 }
 
+/* An import's renamings may not have come through, and no row says so: they change nothing twice.
+ */
+static void recover_names(struct daemon *d)
+{
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		const struct key *current = k->shared ? k->shared->current : NULL;
+		bool named = k->row.state == KEY_LIVE || k->row.state == KEY_RETIRING;
+
+		if (named && current && current->row.source == KEY_IMPORTED)
+			key_want_rename(k);
+	}
+}
+
 int recover(struct daemon *d)
 {
 	int r = store_each_key(d->store, false, recover_key, d);
@@ -116,6 +154,7 @@ int recover(struct daemon *d)
 		return r;
 	recover_retire_orphans(d);
 	recover_intents(d);
+	recover_names(d);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "daemon/account.h"
 #include "daemon/conn.h"
 
@@ -22,7 +23,8 @@ struct request *request_new(struct conn *c, struct message *m)
 	r->conn = c;
 	r->id = message_id(m);
 	r->message = m;
-	r->admin = c->admin;
+	r->admin = c->admin && !c->refusal;
+	r->refused = c->refusal ? c->refusal->text : NULL;
 	r->reply = BUF_INIT(message_reply_limits.bytes);
 	TAILQ_INSERT_TAIL(&c->requests, r, of_conn);
 	c->account->waiting++;
@@ -75,20 +77,6 @@ void request_send(struct request *r, int packed)
 	request_free(r);
 }
 
-/* Formats; what does not fit is cut, but not within a character: strict clients refuse that. */
-_printf_(3, 0) static void request_format(char *text, size_t size, const char *fmt, va_list ap)
-{
-	int n = vsnprintf(text, size, fmt, ap);
-
-	if (n < 0 || (size_t)n < size)
-		return;
-	for (n = (int)size - 1; n > 0 && (text[n - 1] & 0xc0) == 0x80;)
-		n--;
-	if (n > 0 && text[n - 1] & 0x80)
-		n--;
-	text[n] = '\0';
-}
-
 void request_fail(struct request *r, enum proto_error code, int64_t retry_after_ms, const char *fmt,
 		  ...)
 {
@@ -96,14 +84,45 @@ void request_fail(struct request *r, enum proto_error code, int64_t retry_after_
 	va_list ap;
 
 	va_start(ap, fmt);
-	request_format(text, sizeof(text), fmt, ap);
+	(void)vsnprintf(text, sizeof(text), fmt, ap); /* what does not fit is cut */
 	va_end(ap);
+	utf8_clean(text); /* strict clients refuse half a character */
 	buf_deinit(&r->reply);
 	if (pack_error(&r->reply, r->id, proto_error_name(code), text, retry_after_ms) == 0)
 		conn_send(r->conn, &r->reply);
 	else
 		log_error("no memory for an error reply");
 	request_free(r);
+}
+
+bool request_subscribe(struct request *r)
+{
+	if (r->conn->subscriber)
+		return false;
+	r->conn->subscriber = r;
+	return true;
+}
+
+void request_answer(struct request *r)
+{
+	request_notify(r, &r->reply);
+	buf_deinit(&r->reply);
+}
+
+size_t request_room(const struct request *r)
+{
+	return conn_room(r->conn);
+}
+
+void request_notify(struct request *r, const struct buf *messages)
+{
+	conn_send(r->conn, messages);
+	conn_settle(r->conn); /* frees no connection that has a request */
+}
+
+void request_hang_up(struct request *r)
+{
+	conn_close(r->conn);
 }
 
 void request_free(struct request *r)
@@ -113,6 +132,8 @@ void request_free(struct request *r)
 	if (!r)
 		return;
 	c = r->conn;
+	if (c->subscriber == r)
+		c->subscriber = NULL;
 	TAILQ_REMOVE(&c->requests, r, of_conn);
 	c->account->waiting--;
 	message_free(r->message);

@@ -23,6 +23,7 @@ struct request {
 	uint32_t id;
 	struct message *message; /* owned; params borrow from it */
 	bool admin;		 /* came over the admin socket */
+	const char *refused;	 /* why its connection is not served (a literal); NULL: it is */
 	struct buf reply;	 /* what request_reply() packs */
 	TAILQ_ENTRY(request) of_conn;
 
@@ -58,3 +59,16 @@ void request_fail(struct request *r, enum proto_error code, int64_t retry_after_
 		  ...) _printf_(4, 5);
 /* Ends it without a reply. */
 void request_free(struct request *r);
+
+/* --- one that stays after its reply: its connection is told things until the peer goes --- */
+
+/* False: the connection has such a one already. */
+bool request_subscribe(struct request *r) _must_check_;
+/* Sends what request_reply() collected; the request goes on. */
+void request_answer(struct request *r);
+/* How many bytes the connection may be sent now; 0 while its peer has yet to take earlier ones. */
+size_t request_room(const struct request *r);
+/* Sends whole notifications. If that ends the connection, `gone` is called from the loop. */
+void request_notify(struct request *r, const struct buf *messages);
+/* Closes the connection; `gone` is called from the loop. */
+void request_hang_up(struct request *r);

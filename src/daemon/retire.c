@@ -20,34 +20,45 @@ static void retire_stored(void *userdata, int outcome)
 
 	k->storing = false;
 	if (outcome == 0)
-		k->retire_why = NULL;
-	if (outcome != 0) {
-		k->failures = 0;
+		key_drive(k);
+	else
 		key_drive_in(k, 1000);
-		return;
-	}
-	key_drive(k);
 }
 
 void key_retire(struct key *k, int64_t grace_ms, const char *why)
 {
+	unsigned set = KEY_SET_STATE | KEY_SET_DELETE_AT | KEY_SET_EXPIRY | KEY_SET_IDENTITY;
 	struct change *c = change_new(k->d->turn, retire_stored, k);
-	struct audit_row *a = change_audit(c, "retire", "ok", NULL);
-	struct key_row to = { .state = KEY_RETIRING,
-			      .changed_at_ms = a->wall_ms,
-			      .delete_at_ms = a->wall_ms + grace_ms,
-			      .expires_at_ms = k->row.expires_at_ms };
+	struct key_row to = { .state = KEY_RETIRING, .expires_at_ms = k->row.expires_at_ms };
+	const struct audit_row *a;
 
+	if (k->row.state == KEY_INTENT)
+		(void)key_audit(c, k, "mint", NULL); /* it was made, if only to go */
+	a = key_audit(c, k, "retire", why);
+	to.changed_at_ms = a->wall_ms;
+	to.delete_at_ms = a->wall_ms + grace_ms;
 	k->retire_why = why;
 	k->retire_grace_ms = grace_ms;
-	key_describe(k, a);
-	(void)snprintf(a->detail, sizeof(a->detail), "%s: %s", k->row.alias, why);
+	if (k->dead) { /* another change of this turn may give it a grace */
+		set |= KEY_SET_DELETE_SOONER;
+		to.delete_at_ms = MAX_OF(to.delete_at_ms, k->late_until_ms);
+	}
 	memcpy(to.hash, k->row.hash, sizeof(to.hash));
 	to.source = k->row.source;
 	to.generation = k->row.generation;
 	to.created_at_ms = k->row.created_at_ms;
-	change_key(c, k, KEY_SET_STATE | KEY_SET_DELETE_AT | KEY_SET_EXPIRY | KEY_SET_IDENTITY,
-		   &to);
+	change_key(c, k, set, &to);
+	k->storing = true;
+	change_submit(c);
+}
+
+/* Its grace is over, for who leads after a restart too. */
+static void retire_sooner(struct key *k)
+{
+	struct change *c = change_new(k->d->turn, retire_stored, k);
+	struct key_row to = { .delete_at_ms = MAX_OF(clock_now().wall_ms, k->late_until_ms) };
+
+	change_key(c, k, KEY_SET_DELETE_SOONER, &to);
 	k->storing = true;
 	change_submit(c);
 }
@@ -61,8 +72,24 @@ void key_kill(struct key *k, const char *why)
 		shared_lost(k->shared);
 	if (k->row.state == KEY_LIVE)
 		key_retire(k, 0, why);
+	else if (k->row.state == KEY_RETIRING && !k->storing)
+		retire_sooner(k);
 	else
 		key_drive_in(k, 0);
+}
+
+/* Who waits for its name need not wait for a renaming any more. */
+static void retire_free_name(struct key *k)
+{
+	struct shared *s = k->shared;
+
+	k->rename_wanted = false;
+	if (!s)
+		return;
+	if (s->next && s->next != k)
+		key_drive(s->next);
+	if (s->current && s->current != k)
+		key_drive(s->current);
 }
 
 static void retire_deleted(void *userdata, int outcome)
@@ -76,6 +103,7 @@ static void retire_deleted(void *userdata, int outcome)
 		acquire_fail_all(&k->waiters, PROTO_UNKNOWN_LEASE, -1,
 				 "the key of this lease is gone; acquire a new one");
 		key_drop_secret(k);
+		retire_free_name(k);
 	}
 }
 
@@ -111,29 +139,46 @@ static void retire_on_delete(void *userdata, struct upstream_answer *a)
 	}
 	retire_end_leases(k);
 	c = change_new(k->d->turn, retire_deleted, k);
-	row = change_audit(c, "delete", "ok", NULL);
-	key_describe(k, row);
-	(void)snprintf(row->detail, sizeof(row->detail), "%s%s", k->row.alias,
-		       a->litellm.kind == LITELLM_GONE ? ": upstream did not have it any more"
-						       : "");
+	row = key_audit(c, k, "delete",
+			a->litellm.kind == LITELLM_GONE ? "upstream did not have it any more"
+							: NULL);
 	to.changed_at_ms = row->wall_ms;
 	change_key(c, k, KEY_SET_STATE, &to);
 	k->storing = true;
 	change_submit(c);
 }
 
-/* How long a key must still stay, by its own rules; 0: it may go. */
-static int64_t retire_wait_ms(const struct key *k, int64_t now)
+/* Nobody will be given it any more, and of those who were nobody is left. Of a foreign key nobody
+ * knows who has it. */
+static bool retire_is_left(const struct key *k)
+{
+	const struct profile *p = key_profile(k);
+
+	return k->row.state == KEY_RETIRING && k->n_leases == 0 && k->row.source != KEY_IMPORTED &&
+	       k->row.source != KEY_LEGACY && (!p || p->mode != k->row.mode);
+}
+
+/* How long a key must still stay, by its own rules and the wall clock; 0: it may go. */
+static int64_t retire_wall_wait_ms(const struct key *k, int64_t now)
 {
 	int64_t fixed_until = k->row.changed_at_ms + k->d->config->timing.fixed_max_ms;
 
-	if (k->dead)
+	if (k->dead || retire_is_left(k))
 		return MAX_OF(k->late_until_ms - now, 0);
 	if (now < k->row.delete_at_ms)
 		return k->row.delete_at_ms - now;
 	if (k->row.state == KEY_RETIRING && k->n_fixed > 0 && now < fixed_until)
 		return fixed_until - now;
 	return 0;
+}
+
+/* A late request may still bring it back, whatever the wall clock was set to meanwhile. */
+static int64_t retire_wait_ms(const struct key *k)
+{
+	struct instant now = clock_now();
+	int64_t wait = retire_wall_wait_ms(k, now.wall_ms);
+
+	return MAX_OF(wait, MAX_OF(k->late_boot_ms - now.boot_ms, 0));
 }
 
 static void retire_on_block(void *userdata, struct upstream_answer *a)
@@ -158,9 +203,16 @@ static bool retire_must_block(const struct key *k)
 	return k->row.source != KEY_LEGACY && k->row.mode == PROFILE_DEDICATED && k->n_leases == 0;
 }
 
+bool key_goes_first(const struct key *k)
+{
+	if (k->row.state != KEY_RETIRING && k->row.state != KEY_BURNED)
+		return false;
+	return retire_wait_ms(k) == 0 || retire_must_block(k);
+}
+
 void key_delete_if_due(struct key *k)
 {
-	int64_t wait = retire_wait_ms(k, clock_now().wall_ms);
+	int64_t wait = retire_wait_ms(k);
 
 	if (wait == 0) {
 		FAIL_POINT("delete.before_post");

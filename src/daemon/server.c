@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -96,9 +97,20 @@ static int server_accept_one(struct server_listener *l)
 	return 0;
 }
 
+/*
+ * O_NONBLOCK is not to be relied on: it belongs to the open file, which other instances have too,
+ * and a service manager that starts one of them may take it off again.
+ */
+static bool server_has_client(const struct server_listener *l)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
 static void server_accept(struct server_listener *l)
 {
-	for (int n = 0; n < SERVER_ACCEPTS; n++) {
+	for (int n = 0; n < SERVER_ACCEPTS && server_has_client(l); n++) {
 		int r = server_accept_one(l);
 
 		if (r == -EAGAIN)
@@ -177,6 +189,11 @@ int server_listen(struct server *s, int fd, bool admin)
 void server_begin_turn(struct server *s)
 {
 	conn_set_begin_turn(&s->conns);
+}
+
+int server_turn_room(const struct server *s)
+{
+	return s->conns.turn_left;
 }
 
 void server_stop(struct server *s)

@@ -42,6 +42,8 @@ int server_listen(struct server *s, int fd, bool admin) _must_check_;
 /* A new turn begins: the counters start again, and connections with whole requests in their buffers
  * go on. */
 void server_begin_turn(struct server *s);
+/* Requests that this turn may still take. */
+int server_turn_room(const struct server *s);
 /* Stops accepting and reading for good (a clean stop); replies still leave. */
 void server_stop(struct server *s);
 /* Open connections. */

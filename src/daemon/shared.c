@@ -45,7 +45,6 @@ void shared_list_free(struct shared_list *list)
 	for (s = list->first; s; s = following) {
 		following = s->following;
 		import_free(s->import);
-		event_free(s->rotate_timer);
 		event_free(s->timer);
 		free(s);
 	}
@@ -67,38 +66,8 @@ static void shared_on_timer(int fd, short what, void *userdata)
 	shared_drive(userdata);
 }
 
-static void shared_rotate_fail(struct shared *s, enum proto_error code, int64_t retry_ms,
-			       const char *message)
+void shared_rotate(struct shared *s)
 {
-	struct request *r;
-
-	while ((r = TAILQ_FIRST(&s->rotate_waiters))) {
-		TAILQ_REMOVE(&s->rotate_waiters, r, of_waiters);
-		r->gone = NULL;
-		request_fail(r, code, retry_ms, "%s", message);
-	}
-}
-
-static void shared_on_rotate_late(int fd, short what, void *userdata)
-{
-	struct shared *s = userdata;
-	char message[640];
-
-	(void)fd;
-	(void)what;
-	(void)snprintf(message, sizeof(message),
-		       "not done yet%s%s; it goes on by itself, the old key stays until then",
-		       s->error[0] ? ": " : "", s->error);
-	shared_rotate_fail(s, PROTO_UPSTREAM_UNAVAILABLE, s->d->config->timing.upstream_recheck_ms,
-			   message);
-}
-
-void shared_rotate(struct shared *s, int64_t timeout_ms)
-{
-	struct timeval tv = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
-
-	(void)evtimer_add(s->rotate_timer,
-			  &tv); /* fails only without memory, when the process ends anyway */
 	s->rotate_wanted = true;
 	s->retry_at_ms = 0; /* a person asks: now */
 	s->failures = 0;
@@ -107,13 +76,17 @@ void shared_rotate(struct shared *s, int64_t timeout_ms)
 
 void shared_stop(struct daemon *d)
 {
+	static const char again[] = "this broker is stopping; ask again";
+
 	for (struct shared *s = d->shared->first; s; s = s->following) {
-		shared_rotate_fail(s, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
-		acquire_fail_all(&s->waiters, PROTO_NOT_LEADER, 100,
-				 "this broker is stopping; ask again");
+		/* whoever leads next finishes what is begun */
+		op_rotate_fail_all(s, PROTO_NOT_LEADER, s->next ? -1 : 100,
+				   s->next ? "this broker is stopping; the rotation is on record "
+					     "and goes on when a broker is back"
+					   : again);
+		acquire_fail_all(&s->waiters, PROTO_NOT_LEADER, 100, again);
 		if (s->import)
-			import_abort(s->import, PROTO_NOT_LEADER,
-				     "this broker is stopping; ask again");
+			import_abort(s->import, PROTO_NOT_LEADER, again);
 	}
 }
 
@@ -126,8 +99,7 @@ static struct shared *shared_new(struct daemon *d, const char *name)
 	TAILQ_INIT(&s->waiters);
 	TAILQ_INIT(&s->rotate_waiters);
 	s->timer = evtimer_new(d->base, shared_on_timer, s);
-	s->rotate_timer = evtimer_new(d->base, shared_on_rotate_late, s);
-	if (!s->timer || !s->rotate_timer)
+	if (!s->timer)
 		abort();
 	s->following = d->shared->first;
 	d->shared->first = s;
@@ -164,7 +136,7 @@ static void shared_close(struct shared *s)
 {
 	acquire_fail_all(&s->waiters, PROTO_UNKNOWN_PROFILE, -1,
 			 "the profile is no longer configured");
-	shared_rotate_fail(s, PROTO_UNKNOWN_PROFILE, -1, "the profile is no longer configured");
+	op_rotate_fail_all(s, PROTO_UNKNOWN_PROFILE, -1, "the profile is no longer configured");
 }
 
 void shared_configure(struct daemon *d)
@@ -191,12 +163,12 @@ void shared_configure(struct daemon *d)
 	}
 }
 
-void shared_old_alias(const struct key *k, char ret[ALIAS_MAX])
+void shared_old_alias(const struct key_row *row, char ret[ALIAS_MAX])
 {
 	char suffix[32];
 
-	(void)snprintf(suffix, sizeof(suffix), "g%llu", (unsigned long long)k->row.generation);
-	alias_append(k->row.alias, '.', suffix, ret, ALIAS_MAX);
+	(void)snprintf(suffix, sizeof(suffix), "g%llu", (unsigned long long)row->generation);
+	alias_append(row->alias, '.', suffix, ret, ALIAS_MAX);
 }
 
 static void shared_begun(void *userdata, int outcome)
@@ -256,7 +228,7 @@ static void shared_begin(struct shared *s, const struct profile *p)
 	change_key_secret(c, k->secret);
 	if (s->current) {
 		old = s->current->row;
-		shared_old_alias(s->current, old.alias);
+		shared_old_alias(&s->current->row, old.alias);
 		if (strcmp(s->current->row.alias, row.alias) == 0)
 			change_key(c, s->current, KEY_SET_ALIAS, &old);
 	}
@@ -317,18 +289,6 @@ void shared_adopt(struct daemon *d, struct key *k)
 		s->current = k;
 }
 
-static void shared_rotate_answer(struct shared *s, const struct key *k, const struct key *old)
-{
-	struct request *r;
-
-	s->rotate_wanted = false;
-	(void)evtimer_del(s->rotate_timer);
-	while ((r = TAILQ_FIRST(&s->rotate_waiters))) {
-		TAILQ_REMOVE(&s->rotate_waiters, r, of_waiters);
-		op_rotate_reply(r, k, old);
-	}
-}
-
 void shared_serve(struct shared *s, struct key *k)
 {
 	if (!shared_profile(s)) { /* a reload took it away while this key was being made */
@@ -350,19 +310,21 @@ static void shared_live(void *userdata, int outcome)
 	struct key *k = userdata;
 	struct shared *s = k->shared;
 	struct key *old = s->current;
+	char why[TURN_WHY_SIZE];
 
 	k->storing = false;
 	s->storing = false;
 	if (outcome != 0) {
 		acquire_fail_all(&s->waiters, PROTO_AUDIT_UNAVAILABLE, 1000,
-				 "nothing can be recorded now");
+				 turn_why(outcome, "the new key", why));
 		key_drive_in(k, 1000); /* the mint is done: it only has to be written down */
 		return;
 	}
 	s->next = NULL;
 	log_info("profile %s: generation %llu is live (%s)", s->name,
 		 (unsigned long long)k->row.generation, k->row.alias);
-	shared_rotate_answer(s, k, old);
+	s->rotate_wanted = false;
+	op_rotate_reply_all(s, k, old);
 	shared_serve(s, k);
 	if (old)
 		key_drive(old);
@@ -381,10 +343,7 @@ void shared_minted(struct shared *s, struct key *k)
 		return;
 	}
 	c = change_new(s->d->turn, shared_live, k);
-	a = change_audit(c, s->current ? "rotate" : "mint", "ok", NULL);
-	key_describe(k, a);
-	(void)snprintf(a->detail, sizeof(a->detail), "generation %llu, %s",
-		       (unsigned long long)k->row.generation, k->row.alias);
+	a = key_audit(c, k, "mint", NULL);
 	to.state = KEY_LIVE;
 	to.changed_at_ms = a->wall_ms;
 	change_key(c, k,
@@ -393,7 +352,8 @@ void shared_minted(struct shared *s, struct key *k)
 		   &to);
 	change_key_secret(c, k->row.source == KEY_SERVER_CHOSEN ? k->secret : NULL);
 	if (s->current) {
-		key_describe(s->current, change_audit(c, "retire", "ok", NULL));
+		(void)key_audit(c, k, "rotate", NULL);
+		(void)key_audit(c, s->current, "retire", "a newer generation is live");
 		old = s->current->row;
 		old.state = KEY_RETIRING;
 		old.changed_at_ms = a->wall_ms;
@@ -458,7 +418,7 @@ void shared_failed(struct shared *s, enum proto_error code, const char *message)
 	(void)snprintf(s->error, sizeof(s->error), "%s", message);
 	(void)snprintf(text, sizeof(text), "no new key could be made%s: %s",
 		       s->current ? ", the old one stays" : "", message);
-	shared_rotate_fail(s, code, -1, text);
+	op_rotate_fail_all(s, code, -1, text);
 	shared_back_off(s);
 }
 

@@ -22,7 +22,7 @@ struct shared {
 	struct key *current; /* LIVE; NULL: none yet */
 	struct key *next;    /* INTENT */
 	struct acquire_list waiters;
-	struct request_list rotate_waiters; /* admins who asked for a rotation */
+	struct request_list rotate_waiters; /* admins who asked for a rotation (op_keys.c) */
 	bool rotate_wanted;
 	bool storing;
 	bool rejected;	      /* upstream has rejected the master key, and has not taken it since */
@@ -34,7 +34,6 @@ struct shared {
 	struct import *import; /* under way; owned (op_import.c) */
 	enum proto_error error_code;
 	struct event *timer;
-	struct event *rotate_timer; /* the deadline of rotate_waiters */
 	struct shared *following;
 };
 
@@ -50,9 +49,8 @@ void shared_configure(struct daemon *d);
 bool shared_wanted(struct shared *s);
 /* Starts what is due: the first key, the next generation. */
 void shared_drive(struct shared *s);
-/* Starts a rotation for who was put on rotate_waiters; they are told after `timeout_ms` at the
- * latest. */
-void shared_rotate(struct shared *s, int64_t timeout_ms);
+/* Starts a rotation for who was put on rotate_waiters. */
+void shared_rotate(struct shared *s);
 /* A clean stop: tells all who wait. */
 void shared_stop(struct daemon *d);
 /* A key of this profile was found in the store. */
@@ -75,7 +73,13 @@ void shared_forget(struct key *k);
 /* How long a retiring generation stays at least. */
 int64_t shared_grace_ms(const struct key *k);
 /* The name that the retiring generation of a key gets: "<alias>.g<n>". */
-void shared_old_alias(const struct key *k, char ret[ALIAS_MAX]);
+void shared_old_alias(const struct key_row *row, char ret[ALIAS_MAX]);
+
+/* op_keys.c: answers all rotate_waiters: `k` is the new generation, `old` (may be NULL) the one
+ * before; or why there is none. */
+void op_rotate_reply_all(struct shared *s, const struct key *k, const struct key *old);
+void op_rotate_fail_all(struct shared *s, enum proto_error code, int64_t retry_after_ms,
+			const char *message);
 
 /* op_import.c */
 void import_free(struct import *i);

@@ -1,9 +1,7 @@
-/* The steps of a start, in their order: store, claim, then sockets. Each failure says what to do
- * about it. */
+/* The steps of a start up to the claim. Each failure says what to do about it. */
 #include "daemon/start.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,14 +16,9 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "daemon/daemon.h"
-#include "daemon/server.h"
 #include "io/process.h"
 #include "io/seal_key.h"
-#include "io/socket.h"
-#include "io/store.h"
-#include "io/store_rows.h"
-
-#define START_CLIENTS_GROUP "keybroker-clients"
+#include "io/store_instance.h"
 
 int start_process(void)
 {
@@ -61,8 +54,7 @@ static const struct {
 	{ STORE_E_SEAL, EX_CONFIG,
 	  "the state was sealed with another seal key: put that key back, or start over with --reset-state (all keys are "
 	  "made anew, the old state is kept beside it)" },
-	{ STORE_E_ACCESS, EX_CONFIG,
-	  "the state's directory or file is not safe to use (see above)" },
+	{ STORE_E_ACCESS, EX_CONFIG, "the state's directory or file cannot be used (see above)" },
 	{ STORE_E_CORRUPT, EX_CONFIG,
 	  "the state is damaged: restore it, or start over with --reset-state (the old state is kept beside it)" },
 	{ STORE_E_BUSY, EX_TEMPFAIL, "another process holds the state's lock" },
@@ -71,7 +63,7 @@ static const struct {
 	  "the state cannot be written: the file or its file system is read-only" },
 };
 
-static int start_store_failed(const struct daemon *d, int r)
+int start_store_failed(const struct daemon *d, int r)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(start_outcomes); i++) {
 		if (start_outcomes[i].outcome != r)
@@ -83,11 +75,8 @@ static int start_store_failed(const struct daemon *d, int r)
 	return EX_IOERR;
 }
 
-/* Proven: the process that the row names has ended. Within another pid namespace a pid proves
- * nothing. */
-static bool start_is_dead(const struct leader *row, void *userdata)
+bool start_is_dead(const struct leader *row, const struct leader *self)
 {
-	const struct leader *self = userdata;
 	int fd;
 
 	if (row->pidns != self->pidns)
@@ -111,9 +100,9 @@ static int start_self(struct daemon *d, struct leader *self)
 	return r;
 }
 
-static bool start_has_state(const struct daemon *d)
+static bool start_has_state(const char *state_dir)
 {
-	_cleanup_(freep) char *path = xasprintf("%s/state.db", d->config->state_dir);
+	_cleanup_(freep) char *path = xasprintf("%s/state.db", state_dir);
 
 	return access(path, F_OK) == 0;
 }
@@ -125,7 +114,8 @@ static int start_set_state_aside(const struct daemon *d, struct leader *self)
 	static const char *const files[] = { "state.db", "state.db-wal", "state.db-shm" };
 	long long now = clock_now().wall_ms / 1000;
 
-	if (start_has_state(d) && store_peek_leader(d->config->state_dir, &row) == 0 &&
+	if (start_has_state(d->config->state_dir) &&
+	    store_peek_leader(d->config->state_dir, &row) == 0 &&
 	    strcmp(row.boot_id, self->boot_id) == 0 && !start_is_dead(&row, self)) {
 		log_error("--reset-state: a broker leads on this state (pid %d); stop it first",
 			  (int)row.pid);
@@ -147,99 +137,70 @@ static int start_set_state_aside(const struct daemon *d, struct leader *self)
 	return 0;
 }
 
-static int start_keyring(struct daemon *d)
+int start_seal_key(bool system_mode, const char *state_dir, struct secret **ret)
 {
-	_cleanup_(secret_freep) struct secret *seal_key = NULL;
-	_cleanup_(freep) char *path = seal_key_path(d->config->system_mode);
+	_cleanup_(freep) char *path = seal_key_path(system_mode);
 	/* Never made anew beside a state that another one sealed: that would hide the loss of the
 	 * right one. */
-	int r = seal_key_load(d->config->system_mode, !start_has_state(d), &seal_key);
+	bool sealed = start_has_state(state_dir);
+	int r = seal_key_load(system_mode, !sealed, ret);
 
 	if (r == SEAL_KEY_E_MISSING)
 		log_error(
 			"%s is missing, but the state in %s is sealed: put the seal key back, or start over with "
 			"--reset-state",
-			path, d->config->state_dir);
-	if (r == SEAL_KEY_E_REFUSED && start_has_state(d))
+			path, state_dir);
+	if (r == SEAL_KEY_E_REFUSED && sealed)
 		log_error(
 			"the state in %s needs its seal key: put it back, or start over with --reset-state",
-			d->config->state_dir);
+			state_dir);
+	return r;
+}
+
+static int start_keyring(struct daemon *d)
+{
+	_cleanup_(secret_freep) struct secret *seal_key = NULL;
+	int r = start_seal_key(d->config->system_mode, d->config->state_dir, &seal_key);
+
 	if (r == 0)
 		r = keyring_new(&d->keyring, seal_key);
 	return r == 0 ? 0 : EX_CONFIG;
 }
 
-static int start_claim(struct daemon *d, struct leader *self)
+void start_tell_of_old_keys(const struct daemon *d)
 {
-	struct leader current = { 0 };
-	int r;
-
-	r = store_claim(d->store, self, start_is_dead, self, &current);
-	if (r == STORE_E_LED) {
-		log_error("another broker leads on %s: pid %d, instance %s, term %llu",
-			  d->config->state_dir, (int)current.pid, current.instance,
-			  (unsigned long long)current.term);
-		return EX_TEMPFAIL;
-	}
-	if (r != 0)
-		return start_store_failed(d, r);
-	d->term = self->term;
-	(void)snprintf(d->user_id, sizeof(d->user_id), "keybroker:%s", store_install(d->store));
-	return 0;
+	log_warning(
+		"--reset-state: keys of the old state go on working at LiteLLM until the sweep "
+		"deletes them, %lld s after this start or later; who holds one must ask again then. "
+		"To take one away sooner, delete it at LiteLLM (user id %s). Without an "
+		"/etc/machine-id the sweep does not find them: delete them there yourself",
+		(long long)d->config->timing.sweep_every_ms / 1000, d->user_id);
 }
 
 int start_state(struct daemon *d)
 {
-	struct leader self = { 0 };
-	int r = start_self(d, &self);
+	struct leader *self = &d->self;
+	int r = start_self(d, self);
 
 	if (r < 0) {
 		log_error("this process cannot describe itself from /proc: %s",
 			  strerrordesc_np(-r));
 		return EX_OSERR;
 	}
-	r = d->options->reset_state ? start_set_state_aside(d, &self) : 0;
+	d->set_aside = d->options->reset_state && start_has_state(d->config->state_dir);
+	r = d->options->reset_state ? start_set_state_aside(d, self) : 0;
 	r = r ? r : start_keyring(d);
 	if (r)
 		return r;
 	r = store_open(&d->store, d->config->state_dir, d->config->durability, d->keyring);
-	return r ? start_store_failed(d, r) : start_claim(d, &self);
-}
-
-static int start_listen(struct daemon *d, const char *path, bool admin)
-{
-	const struct group *group =
-		d->config->system_mode && !admin ? getgrnam(START_CLIENTS_GROUP) : NULL;
-	bool shared = d->config->system_mode && !admin;
-	int fd, r;
-
-	if (shared && !group)
-		log_warning("there is no group %s: only root and this user can reach %s",
-			    START_CLIENTS_GROUP, path);
-	r = socket_listen(path, shared ? 0755 : 0700, group ? 0660 : 0600,
-			  group ? group->gr_gid : (gid_t)-1, &fd);
-	if (r == SOCKET_E_SERVED) {
-		log_error("%s: another broker answers there", path);
-		return EX_TEMPFAIL;
-	}
-	if (r == SOCKET_E_ACCESS)
-		return EX_CONFIG;
-	if (r < 0) {
-		log_error("%s: cannot listen: %s", path, strerrordesc_np(-r));
-		return EX_OSERR;
-	}
-	return server_listen(d->server, fd, admin) == 0 ? 0 : EX_OSERR;
-}
-
-int start_sockets(struct daemon *d)
-{
-	int r;
-
-	/* Both are looked at before either is made: nothing is replaced if it cannot be both. */
-	if (socket_is_served(d->config->admin_socket_path)) {
-		log_error("%s: another broker answers there", d->config->admin_socket_path);
-		return EX_TEMPFAIL;
-	}
-	r = start_listen(d, d->config->socket_path, false);
-	return r ? r : start_listen(d, d->config->admin_socket_path, true);
+	if (r)
+		return start_store_failed(d, r);
+	/* First of all: a leader beats only for those it knows. What keeps it from being written
+	 * now passes, and is then made up for. */
+	r = store_register(d->store, self);
+	if (r != 0)
+		log_warning("this instance cannot be entered into the state yet: %s",
+			    r > 0 ? store_outcome_text((enum store_outcome)r)
+				  : strerrordesc_np(-r));
+	return 0;
 }

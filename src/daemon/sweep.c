@@ -25,6 +25,8 @@
 
 struct stray {
 	char hash[SHA256_HEX_SIZE];
+	char intent[ID_SIZE]; /* as its metadata says */
+	char alias[ALIAS_MAX];
 	unsigned seen; /* sweeps that saw it */
 	bool now;      /* seen in this one */
 	UT_hash_handle hh;
@@ -85,12 +87,11 @@ void sweep_free(struct sweep *s)
 }
 
 /* An intent whose key upstream chose has no hash yet, but its id is in the key's metadata. */
-static bool sweep_is_known(const struct sweep *s, const struct litellm_key *found)
+static bool sweep_is_known(const struct sweep *s, const char *hash, const char *intent_id)
 {
-	const struct key *intent = found->intent[0] ? keys_find(s->d->keys, found->intent) : NULL;
+	const struct key *intent = intent_id[0] ? keys_find(s->d->keys, intent_id) : NULL;
 
-	return keys_find_hash(s->d->keys, found->hash) ||
-	       (intent && intent->row.state == KEY_INTENT);
+	return keys_find_hash(s->d->keys, hash) || (intent && intent->row.state == KEY_INTENT);
 }
 
 static void sweep_note(struct sweep *s, const struct litellm_key *found)
@@ -101,8 +102,10 @@ static void sweep_note(struct sweep *s, const struct litellm_key *found)
 	if (!x) {
 		x = xcalloc(1, sizeof(*x));
 		memcpy(x->hash, found->hash, sizeof(x->hash));
+		memcpy(x->intent, found->intent, sizeof(x->intent));
 		HASH_ADD_STR(s->strays, hash, x);
 	}
+	memcpy(x->alias, found->alias, sizeof(x->alias));
 	x->seen += !x->now;
 	x->now = true;
 }
@@ -126,6 +129,7 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 {
 	struct sweep *s = userdata;
 	struct audit_row *row;
+	const char *alias;
 	struct change *c;
 	struct stray *x;
 
@@ -136,11 +140,13 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
 		return;
 	}
-	log_info("sweep: deleted a key upstream that no row knew (%.8s)", s->deleting);
+	alias = x && *x->alias ? x->alias : "(no name)";
+	log_info("sweep: deleted a key upstream that no row knew (%s, %.8s)", alias, s->deleting);
 	c = change_new(s->d->turn, NULL, NULL);
 	row = change_audit(c, "sweep", "ok", NULL);
 	keyring_tag(s->d->keyring, s->deleting, row->key_tag);
-	(void)snprintf(row->detail, sizeof(row->detail), "a stray key was deleted upstream");
+	(void)snprintf(row->detail, sizeof(row->detail),
+		       "%s: a stray key, which no row knew, was deleted upstream", alias);
 	change_submit(c);
 	if (x) {
 		HASH_DEL(s->strays, x);
@@ -154,8 +160,8 @@ static void sweep_delete_next(struct sweep *s)
 	struct stray *x, *next;
 
 	HASH_ITER (hh, s->strays, x, next) {
-		if (x->seen < 2)
-			continue;
+		if (x->seen < 2 || sweep_is_known(s, x->hash, x->intent))
+			continue; /* an import may have made it ours since it was listed */
 		memcpy(s->deleting, x->hash, sizeof(s->deleting));
 		if (upstream_start(
 			    s->d->upstream,
@@ -212,7 +218,7 @@ static void sweep_on_page(void *userdata, struct upstream_answer *a)
 	sweep_compare(s, &a->litellm, a->clock_offset_ms);
 	for (size_t i = 0; i < a->litellm.n_keys; i++)
 		if (strcmp(a->litellm.keys[i].user_id, s->d->user_id) == 0 &&
-		    !sweep_is_known(s, &a->litellm.keys[i]))
+		    !sweep_is_known(s, a->litellm.keys[i].hash, a->litellm.keys[i].intent))
 			sweep_note(s, &a->litellm.keys[i]);
 	if (s->page < a->litellm.total_pages && s->page < SWEEP_PAGES_MAX &&
 	    !sweep_repeats(s, &a->litellm)) {

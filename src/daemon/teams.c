@@ -130,26 +130,11 @@ static void team_on_own(struct team *team, const struct upstream_answer *a)
 	}
 }
 
-static void team_several(struct team *team, const struct litellm_answer *a)
-{
-	char message[LITELLM_MESSAGE_MAX];
-	int n = snprintf(
-		message, sizeof(message),
-		"several teams upstream are called %s: say which with LITELLM_TEAM_ID (team_id):",
-		team_name(team));
-
-	for (size_t i = 0; i < a->n_teams && n < (int)sizeof(message); i++)
-		n += snprintf(message + n, sizeof(message) - (size_t)n, " %s", a->teams[i].id);
-	team_settle(team, TEAM_REFUSED, message);
-}
-
 static void team_on_found(struct team *team, const struct upstream_answer *a)
 {
 	char id[TEAM_ID_MAX];
 
-	if (a->litellm.n_teams > 1) {
-		team_several(team, &a->litellm);
-	} else if (a->litellm.n_teams == 1) {
+	if (a->litellm.n_teams == 1) {
 		team_adopt(team, a->litellm.teams[0].id);
 	} else {
 		litellm_team_id(team_name(team), id);

@@ -3,13 +3,13 @@
 #include "daemon/turn.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "daemon/daemon.h"
 #include "daemon/fail.h"
 #include "daemon/keys.h"
@@ -20,6 +20,7 @@
 #define TURN_KEYS_MAX 2	 /* the new generation and the one before */
 #define TURN_AUDIT_MAX 4 /* mint, acquire, rotate, and one in reserve */
 #define TURN_ROUNDS_MAX 64
+#define TURN_SAY_MS 1000
 
 struct change {
 	TAILQ_ENTRY(change) in_turn;
@@ -36,8 +37,10 @@ struct change {
 	struct lease *lease;
 	unsigned lease_set;
 	struct lease_row lease_to;
+	change_store_fn store;
 	struct audit_row *audit[TURN_AUDIT_MAX];
 	size_t n_audit;
+	bool vital;
 };
 TAILQ_HEAD(change_list, change);
 
@@ -52,6 +55,8 @@ struct turn {
 	struct daemon *d;
 	struct change_list changes;
 	struct late_list late;
+	int said;	    /* the failure that the log heard of last, */
+	int64_t said_at_ms; /* and when (boot time) */
 };
 
 struct turn *turn_new(struct daemon *d)
@@ -126,6 +131,11 @@ void change_lease(struct change *c, struct lease *lease, unsigned set, const str
 	c->lease_to = *to;
 }
 
+void change_store(struct change *c, change_store_fn fn)
+{
+	c->store = fn;
+}
+
 struct audit_row *change_audit(struct change *c, const char *event, const char *outcome,
 			       const struct peer *peer)
 {
@@ -138,17 +148,24 @@ struct audit_row *change_audit(struct change *c, const char *event, const char *
 	row->wall_ms = now.wall_ms;
 	row->boot_ms = now.boot_ms;
 	row->term = c->turn->d->term;
-	(void)snprintf(row->instance, sizeof(row->instance), "%s", c->turn->d->config->instance);
-	(void)snprintf(row->event, sizeof(row->event), "%s", event);
-	(void)snprintf(row->outcome, sizeof(row->outcome), "%s", outcome);
+	text_copy(row->instance, sizeof(row->instance), c->turn->d->config->instance);
+	text_copy(row->event, sizeof(row->event), event);
+	text_copy(row->outcome, sizeof(row->outcome), outcome);
 	if (peer)
 		audit_set_peer(row, peer);
 	c->audit[c->n_audit++] = row;
 	return row;
 }
 
+void change_vital(struct change *c)
+{
+	c->vital = true;
+}
+
 void change_submit(struct change *c)
 {
+	for (size_t i = 0; i < c->n_audit; i++)
+		audit_clean(c->audit[i]);
 	TAILQ_INSERT_TAIL(&c->turn->changes, c, in_turn);
 }
 
@@ -211,6 +228,8 @@ static int turn_put(struct turn *t, struct change *c)
 		row->term = t->d->term;
 		r = store_put_lease(t->d->store, row);
 	}
+	if (r == 0 && c->store)
+		r = c->store(t->d->store, c->userdata);
 	for (size_t i = 0; i < c->n_audit && r == 0; i++)
 		r = store_append_audit(t->d->store, c->audit[i]);
 	return r;
@@ -236,6 +255,42 @@ static int turn_commit(struct turn *t, struct change_list *changes)
 	return r;
 }
 
+static const char *turn_reason(int outcome)
+{
+	if (outcome < 0)
+		return strerrordesc_np(-outcome);
+	switch (outcome) {
+	case STORE_E_FULL:
+		return "the disk of the broker's state is full; make room, and service resumes by itself";
+	case STORE_E_READONLY:
+		return "the broker's state is read-only; make it writable, and service resumes by itself";
+	case STORE_E_BUSY:
+		return "another process holds the lock of the broker's state; its log may name it";
+	default:
+		return store_outcome_text((enum store_outcome)outcome);
+	}
+}
+
+const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE])
+{
+	(void)snprintf(ret, TURN_WHY_SIZE, "%s cannot be recorded now: %s", what,
+		       turn_reason(outcome));
+	return ret;
+}
+
+/* Once a second at most: every turn may fail alike. */
+static void turn_say(struct turn *t, int outcome)
+{
+	int64_t now = clock_now().boot_ms;
+
+	if (now - t->said_at_ms < TURN_SAY_MS && outcome == t->said)
+		return;
+	t->said_at_ms = now;
+	t->said = outcome;
+	log_error("no key is handed out: what leaves cannot be recorded now: %s",
+		  turn_reason(outcome));
+}
+
 /* Memory follows the store: the objects take over what was committed, or forget it. */
 static void turn_settle(struct change *c, int outcome)
 {
@@ -245,28 +300,79 @@ static void turn_settle(struct change *c, int outcome)
 		lease_settle(c->lease, outcome == 0);
 }
 
+static bool change_is_vital(const struct change *c)
+{
+	bool vital = c->vital || (c->lease && c->lease_set & LEASE_SET_STATE);
+
+	for (size_t i = 0; i < c->n_keys; i++) {
+		enum key_state to = c->keys[i].to.state;
+
+		vital |= (c->keys[i].set & KEY_SET_DELETE_SOONER) != 0;
+		vital |= c->keys[i].set & KEY_SET_STATE && to != KEY_INTENT && to != KEY_LIVE;
+	}
+	return vital;
+}
+
+static void turn_keep_vital(struct change_list *changes, struct change_list *refused)
+{
+	struct change *c, *next;
+
+	for (c = TAILQ_FIRST(changes); c; c = next) {
+		next = TAILQ_NEXT(c, in_turn);
+		if (change_is_vital(c))
+			continue;
+		TAILQ_REMOVE(changes, c, in_turn);
+		TAILQ_INSERT_TAIL(refused, c, in_turn);
+	}
+}
+
+static void turn_settle_all(struct change_list *changes, int outcome)
+{
+	struct change *c;
+
+	TAILQ_FOREACH (c, changes, in_turn)
+		turn_settle(c, outcome);
+}
+
+static void turn_finish(struct change_list *changes, int outcome)
+{
+	struct change *c;
+
+	while ((c = TAILQ_FIRST(changes))) {
+		TAILQ_REMOVE(changes, c, in_turn);
+		/* if the process is to end no reply may leave */
+		if (c->done && !store_outcome_is_final(outcome))
+			c->done(c->userdata, outcome);
+		change_free(c);
+	}
+}
+
+/* A full disk: what the reserve is kept for is tried once more, alone. */
+static int turn_commit_vital(struct turn *t, struct change_list *changes,
+			     struct change_list *refused)
+{
+	turn_settle_all(changes, STORE_E_FULL);
+	turn_keep_vital(changes, refused);
+	return TAILQ_EMPTY(changes) ? 0 : turn_commit(t, changes);
+}
+
 static int turn_round(struct turn *t)
 {
 	struct change_list changes = TAILQ_HEAD_INITIALIZER(changes);
-	struct change *c;
-	int r;
+	struct change_list refused = TAILQ_HEAD_INITIALIZER(refused);
+	int r = STORE_E_FULL;
 
 	TAILQ_CONCAT(&changes, &t->changes, in_turn);
-	r = turn_commit(t, &changes);
-	if (r != 0)
-		log_error("nothing can be recorded now (%s): no key is handed out until it can",
-			  r < 0 ? strerrordesc_np(-r) : store_outcome_text((enum store_outcome)r));
-	TAILQ_FOREACH (c, &changes, in_turn)
-		turn_settle(c, r);
-	if (r == -EIO || r == STORE_E_FENCED)
-		c = NULL; /* the process ends: no reply may leave */
-	while ((c = TAILQ_FIRST(&changes))) {
-		TAILQ_REMOVE(&changes, c, in_turn);
-		if (c->done && r != -EIO && r != STORE_E_FENCED)
-			c->done(c->userdata, r);
-		change_free(c);
-	}
-	return r == -EIO || r == STORE_E_FENCED ? r : 0;
+	if (!store_is_short(t->d->store))
+		r = turn_commit(t, &changes);
+	if (r == STORE_E_FULL)
+		r = turn_commit_vital(t, &changes, &refused);
+	if (r != 0 || !TAILQ_EMPTY(&refused))
+		turn_say(t, r != 0 ? r : STORE_E_FULL);
+	turn_settle_all(&changes, r);
+	turn_finish(&changes, r);
+	turn_finish(&refused, store_outcome_is_final(r) ? r : STORE_E_FULL);
+	return store_outcome_is_final(r) ? r : 0;
 }
 
 bool turn_is_pending(const struct turn *t)

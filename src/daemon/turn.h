@@ -19,6 +19,7 @@ struct key;
 struct lease;
 struct peer;
 struct secret;
+struct store;
 struct turn;
 
 /* Which members of a row a change sets. */
@@ -28,6 +29,7 @@ enum {
 	KEY_SET_ALIAS = 1 << 2,
 	KEY_SET_EXPIRY = 1 << 3,
 	KEY_SET_DELETE_AT = 1 << 4,
+	KEY_SET_DELETE_SOONER = 1 << 7, /* delete_at_ms, though that is sooner than it was */
 	KEY_SET_TEAM = 1 << 5,
 	KEY_SET_IDENTITY = 1 << 6, /* hash, source, generation, created_at_ms */
 	LEASE_SET_ALL = 1 << 8,
@@ -40,6 +42,8 @@ enum {
  * further changes. */
 typedef void (*change_done_fn)(void *userdata, int outcome);
 typedef void (*turn_late_fn)(void *userdata);
+/* A write of its own; an outcome of the store. */
+typedef int (*change_store_fn)(struct store *s, void *userdata);
 
 struct turn *turn_new(struct daemon *d);
 void turn_free(struct turn *t); /* drops what was not committed; its callbacks do not come */
@@ -53,10 +57,16 @@ void change_key(struct change *c, struct key *key, unsigned set, const struct ke
 /* Stores `secret` (borrowed until the change is over) with the key. */
 void change_key_secret(struct change *c, const struct secret *secret);
 void change_lease(struct change *c, struct lease *lease, unsigned set, const struct lease_row *to);
+/* Calls `fn` with the change's userdata within its transaction, before its audit rows are written.
+ */
+void change_store(struct change *c, change_store_fn fn);
 /* A row for the audit with time, term and instance filled in; valid until the submit. `peer` may be
  * NULL. */
 struct audit_row *change_audit(struct change *c, const char *event, const char *outcome,
 			       const struct peer *peer);
+/* It frees something, or says that this was done: the last that is stored when the disk is full.
+ * What ends leases and keys is so by itself. */
+void change_vital(struct change *c);
 void change_submit(struct change *c);
 
 /* Calls `fn` at the end of this turn, before the commit: when all that the turn could learn is
@@ -64,8 +74,14 @@ void change_submit(struct change *c);
 void turn_late(struct turn *t, turn_late_fn fn, void *userdata);
 /* Takes back what turn_late() asked with this userdata. */
 void turn_late_cancel(struct turn *t, const void *userdata);
+/*
+ * Why a change's outcome is not 0, for the caller: "the release cannot be recorded now: the disk of
+ * the broker's state is full, make room". `what` is "the release".
+ */
+#define TURN_WHY_SIZE 192
+const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE]);
 /* Is there still something to be committed? */
 bool turn_is_pending(const struct turn *t);
-/* Commits what was collected, until nothing is left. -EIO: the process must end; STORE_E_FENCED
- * likewise. */
+/* Commits what was collected, until nothing is left. What store_outcome_is_final() names: the
+ * process must end. */
 int turn_end(struct turn *t) _must_check_;

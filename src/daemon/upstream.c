@@ -46,7 +46,6 @@ struct upstream_call {
 };
 
 #define UPSTREAM_SAY_MS 60000
-#define UPSTREAM_TELLING 4 /* so many characters of a key tell something of it */
 #define UPSTREAM_REJECTED "LiteLLM rejects the master key: "
 
 struct upstream {
@@ -55,6 +54,7 @@ struct upstream {
 	upstream_fence_fn fence;
 	void *userdata;
 	struct http *http;     /* NULL until upstream_set() */
+	char *url;	       /* of it */
 	struct secret *master; /* to take it out of messages */
 	struct breaker breaker;
 	LIST_HEAD(, upstream_call) calls;
@@ -106,6 +106,7 @@ void upstream_free(struct upstream *u)
 	while (!LIST_EMPTY(&u->calls))
 		upstream_cancel(LIST_FIRST(&u->calls));
 	http_free(u->http);
+	free(u->url);
 	secret_free(u->master);
 	free(u);
 }
@@ -145,10 +146,18 @@ int upstream_set(struct upstream *u, const char *base_url, const char *ca_file,
 		upstream_abort(call);
 	http_free(u->http);
 	u->http = http;
+	free(u->url);
+	u->url = xstrdup(base_url);
 	secret_free(u->master);
 	u->master = secret_copy(master_key);
 	u->breaker = (struct breaker){ 0 };
 	return 0;
+}
+
+void upstream_prepare(struct upstream *u)
+{
+	if (u->http && http_prepare(u->http) < 0)
+		log_debug("the HTTP client is not ready yet; the first call tries again");
 }
 
 /* Some calls may fail at each retry while others succeed: the log hears of that once a minute. */
@@ -252,50 +261,14 @@ static int64_t upstream_clock_offset(const struct http_response *response)
 	return offset > UPSTREAM_CLOCK_NOISE_MS || offset < -UPSTREAM_CLOCK_NOISE_MS ? offset : 0;
 }
 
-/* LiteLLM masks what looks like its own keys, but a master key may look like anything: it is taken
- * out of whatever may become a message, before anything is cut. */
-static void upstream_hide_master(const struct upstream *u, char *body, size_t n)
+/* Somebody else's words ("not found"), most likely: who was asked? */
+static void upstream_name_url(const struct upstream_call *call, struct litellm_answer *a)
 {
-	const char *key = secret_text(u->master);
-	size_t len = secret_len(u->master);
-	char *at = body;
+	_cleanup_(freep) char *words = xstrdup(a->message);
 
-	while (len > 0 && (at = memmem(at, n - (size_t)(at - body), key, len))) {
-		memset(at, '*', len);
-		at += len;
-	}
-}
-
-/* What JSON had escaped shows only now; and the end of a message that was cut may be the key's
- * beginning. */
-static void upstream_hide_in_words(const struct upstream *u, char *message)
-{
-	const char *key = secret_text(u->master);
-	size_t n = strlen(message), len = MIN_OF(secret_len(u->master), n);
-
-	upstream_hide_master(u, message, n);
-	for (; len >= UPSTREAM_TELLING; len--) {
-		if (strncmp(message + n - len, key, len) != 0)
-			continue;
-		memset(message + n - len, '*', len);
-		return;
-	}
-}
-
-static void upstream_judge(struct upstream_call *call, const struct http_response *response)
-{
-	size_t n = response->body_len;
-	char *copy = NULL;
-
-	if (response->status >= 300) {
-		copy = xcalloc(n + 1, 1);
-		memcpy(copy, response->body, n);
-		upstream_hide_master(call->upstream, copy, n);
-	}
-	litellm_judge(call->op, response->status, copy ? copy : response->body, n,
-		      call->asked_alias, &call->answer.litellm);
-	json_text_free(copy); /* wiped */
-	upstream_hide_in_words(call->upstream, call->answer.litellm.message);
+	(void)snprintf(a->message, sizeof(a->message),
+		       "%s%s answered HTTP 404; is LiteLLM at that URL? It said: %s",
+		       call->upstream->url, litellm_path(call->op), words);
 }
 
 /* One attempt is over. */
@@ -306,9 +279,14 @@ static void upstream_on_response(void *userdata, const struct http_response *res
 
 	call->http = NULL;
 	litellm_answer_deinit(a);
-	upstream_judge(call, response);
+	litellm_judge(
+		call->op,
+		&(struct litellm_reply){ response->status, response->body, response->body_len },
+		call->asked_alias, secret_text(call->upstream->master), a);
 	if (response->failure != HTTP_ANSWERED)
 		(void)snprintf(a->message, sizeof(a->message), "%s", response->error);
+	if (a->kind == LITELLM_REFUSED && response->status == 404)
+		upstream_name_url(call, a);
 	if (a->kind == LITELLM_UNAVAILABLE)
 		a->retry_after_ms = response->retry_after_ms;
 	if (a->kind == LITELLM_UNAVAILABLE && response->failure != HTTP_NOT_SENT)
@@ -366,9 +344,11 @@ static bool upstream_may_send(struct upstream_call *call)
 	}
 	call->probe |= verdict == BREAKER_PROBE;
 	if (u->fence && !u->fence(u->userdata)) {
-		call->answer.fenced = true;
 		call->aborted = true; /* nothing was learnt of upstream */
-		upstream_give_up(call, "another instance leads", 0);
+		upstream_give_up(
+			call,
+			"LiteLLM was not asked, since the state did not confirm that this broker leads",
+			0);
 		return false;
 	}
 	return true;

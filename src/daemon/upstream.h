@@ -24,13 +24,13 @@ struct upstream_answer {
 	 * became of it (none, or a 5xx): it may have been carried out, or may yet be.
 	 */
 	bool unanswered;
-	bool fenced; /* not sent (again): another term leads. kind is LITELLM_UNAVAILABLE */
 };
 
 /* Comes once, from the loop, unless the call is cancelled. `answer` may be taken from (set what was
  * taken to NULL). */
 typedef void (*upstream_done_fn)(void *userdata, struct upstream_answer *answer);
-/* Is the term still ours? Asked before each send. */
+/* Is the term still ours, as far as can be told? Asked before each send; a no ends the call
+ * (UNAVAILABLE). */
 typedef bool (*upstream_fence_fn)(void *userdata);
 
 /* `timing` is borrowed and may change between calls. The breaker starts closed. */
@@ -42,6 +42,9 @@ DEFINE_CLEANUP(struct upstream, upstream)
  * with UNAVAILABLE. */
 int upstream_set(struct upstream *u, const char *base_url, const char *ca_file,
 		 const struct secret *master_key) _must_check_;
+
+/* Does now what the first call would take some ms for. */
+void upstream_prepare(struct upstream *u);
 
 struct upstream_question {
 	enum litellm_op op;
