@@ -5,6 +5,7 @@
 #include "clients/c/call.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "clients/c/fault.h"
 #include "clients/c/handle.h"
@@ -158,11 +159,13 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 	struct call_attempt a = { .call = call,
 				  .deadline_ms = until + (call->upstream ? CALL_GRACE_MS : 0),
 				  .upstream_until_ms = until,
+				  .lost_at_ms = k->lost_at_ms,
 				  .pause_ms = CALL_PAUSE_MS };
 	struct keybroker_error error = { 0 };
 	enum keybroker_code code;
 
 	k->repeated = false;
+	k->lost_at_ms = 0;
 	for (;;) {
 		a.began_ms = wire_now_ms();
 		code = call_once(k, &a, ret, &error);
@@ -176,4 +179,26 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 	if (code != KEYBROKER_OK && ret_error)
 		*ret_error = error;
 	return code;
+}
+
+enum keybroker_code keybroker_listen(struct keybroker *k, const char *method, struct message **ret,
+				     struct keybroker_error *ret_error)
+{
+	for (;;) {
+		_cleanup_(message_freep) struct message *m = NULL;
+		enum keybroker_code code = wire_next(&k->wire, INT64_MAX, &m, ret_error);
+
+		if (code == KEYBROKER_OK && message_type(m) != MESSAGE_NOTIFICATION)
+			code = fault_set(ret_error, KEYBROKER_GARBAGE,
+					 "what the server sent is not a notification");
+		if (code != KEYBROKER_OK) {
+			wire_close(&k->wire);
+			k->lost_at_ms = code == KEYBROKER_LOST ? wire_now_ms() : 0;
+			return code;
+		}
+		if (strcmp(message_method(m), method) != 0)
+			continue;
+		*ret = TAKE(m);
+		return KEYBROKER_OK;
+	}
 }

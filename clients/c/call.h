@@ -36,6 +36,14 @@ struct call {
 enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 				   struct message **ret, struct keybroker_error *ret_error);
 
+/*
+ * Waits, however long, for the next notification of `method`; others are dropped. The call that
+ * asked for them comes first. After KEYBROKER_LOST the next call connects again, and gives a broker
+ * that restarts a few seconds for it.
+ */
+enum keybroker_code keybroker_listen(struct keybroker *k, const char *method, struct message **ret,
+				     struct keybroker_error *ret_error);
+
 /* The reply an acquire came with, as long as the lease object lives. */
 const struct value *keybroker_lease_result(const struct keybroker_lease *l);
 

@@ -14,18 +14,19 @@ static const struct {
 	[KEYBROKER_INVALID_REQUEST] = { "invalid_request", "" },
 	[KEYBROKER_DENIED] = { "denied", "" },
 	[KEYBROKER_UNKNOWN_PROFILE] = { "unknown_profile", "" },
-	[KEYBROKER_UNKNOWN_LEASE] = { "unknown_lease", "It may have ended: acquire again." },
+	[KEYBROKER_UNKNOWN_LEASE] = { "unknown_lease",
+				      "It has ended or never was: `keybroker leases` shows those there are." },
 	[KEYBROKER_LIMIT_EXCEEDED] = { "limit_exceeded",
 				       "Release what is not needed, or try again later." },
 	[KEYBROKER_UPSTREAM_UNAVAILABLE] = { "upstream_unavailable",
 					     "`keybroker status` shows how LiteLLM is." },
 	[KEYBROKER_UPSTREAM_REFUSED] = { "upstream_refused",
-					 "Trying again will not help. If it is about a team, models, "
-					 "budget or duration, change the profile." },
+					 "If it is about a team, models, budget or duration, change the "
+					 "profile." },
 	[KEYBROKER_AUDIT_UNAVAILABLE] = { "audit_unavailable",
 					  "The broker cannot write its record: see whether the disk "
 					  "of its state directory is full." },
-	[KEYBROKER_NOT_LEADER] = { "not_leader", "The broker is restarting: try again." },
+	[KEYBROKER_NOT_LEADER] = { "not_leader", "The broker is stopping or restarting." },
 	[KEYBROKER_INTERNAL] = { "internal", "The broker's log says more." },
 	[KEYBROKER_UNREACHABLE] = { "unreachable",
 				    "Start one with `keybrokerd`, or name its socket "

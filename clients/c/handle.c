@@ -2,17 +2,17 @@
 #include "clients/c/handle.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "clients/c/call.h"
 #include "clients/c/fault.h"
 #include "clients/c/trust.h"
 
 enum { HANDLE_CONNECT_MS = 10000 };
-
-#define HANDLE_GROUP "keybroker-clients"
 
 static void handle_note_tried(struct keybroker_error *e, const char *path, int error)
 {
@@ -22,26 +22,57 @@ static void handle_note_tried(struct keybroker_error *e, const char *path, int e
 	e->tried[e->n_tried++].error = error;
 }
 
-/* What a refusal by file mode asks for differs from what a missing broker does. */
+/* The first socket that is closed to us: the one that would have been used. */
+static const char *handle_closed(const struct keybroker_error *e)
+{
+	for (size_t i = 0; i < e->n_tried; i++)
+		if (e->tried[i].error == EACCES)
+			return e->tried[i].path;
+	return "";
+}
+
+/* What a refusal by file mode asks for differs from what a missing broker does. Only a socket that
+ * is made for a group asks for its members; any other is its owner's own. */
 static void handle_advise_access(const struct keybroker *k, struct keybroker_error *e)
 {
+	const struct group *group = NULL;
+	struct stat st;
+
 	if (!e || !fault_is_access(e))
 		return;
+	if (stat(handle_closed(e), &st) == 0 && (st.st_mode & S_IWGRP) && st.st_gid != 0)
+		group = getgrgid(st.st_gid);
 	if (k->admin)
 		(void)snprintf(e->advice, sizeof(e->advice),
 			       "The admin socket is for the broker's own user and root: use sudo.");
+	else if (group)
+		(void)snprintf(e->advice, sizeof(e->advice),
+			       "Permission denied: join the group %s (`sudo usermod -aG %s $USER`, "
+			       "then log in again), or start a broker of your own with "
+			       "`keybrokerd`.",
+			       group->gr_name, group->gr_name);
 	else
 		(void)snprintf(e->advice, sizeof(e->advice),
-			       "Permission denied: join the group " HANDLE_GROUP
-			       " (`sudo usermod -aG " HANDLE_GROUP
-			       " $USER`, then log in again), or "
-			       "start a broker of your own with `keybrokerd`.");
+			       "Permission denied: that broker is its owner's alone. Start one of "
+			       "your own with `keybrokerd`, or name another by --socket or "
+			       "KEYBROKER_SOCKET.");
+}
+
+/* connect() says of another file that it is closed, or that nobody listens. */
+static int handle_why_not(const char *path, int error)
+{
+	struct stat st;
+
+	if ((error == EACCES || error == ECONNREFUSED) && stat(path, &st) == 0 &&
+	    !S_ISSOCK(st.st_mode))
+		return ENOTSOCK;
+	return error;
 }
 
 static enum keybroker_code handle_try(struct keybroker *k, const char *path, int64_t deadline_ms,
 				      int *ret_error, struct keybroker_error *e)
 {
-	*ret_error = -wire_connect(&k->wire, path, deadline_ms);
+	*ret_error = handle_why_not(path, -wire_connect(&k->wire, path, deadline_ms));
 	if (*ret_error == ENOMEM)
 		return fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
 	if (*ret_error != 0)

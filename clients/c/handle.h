@@ -11,7 +11,9 @@ struct keybroker {
 	int64_t timeout_ms; /* 0: the default */
 	struct wire wire;   /* owned */
 	uint32_t last_id;
-	bool repeated; /* the last call was sent more than once */
+	bool repeated;	    /* the last call was sent more than once */
+	int64_t lost_at_ms; /* the connection went away while it was listened to: the next call
+			       gives the broker time to come back; 0: it did not */
 };
 
 /* Connects if there is no connection: to the socket that accepted before, else to the first that

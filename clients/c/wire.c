@@ -134,9 +134,8 @@ static enum keybroker_code wire_fill(struct wire *w, int64_t deadline_ms, struct
 	}
 }
 
-/* One whole message of any kind; the caller owns it. */
-static enum keybroker_code wire_next(struct wire *w, int64_t deadline_ms, struct message **ret,
-				     struct keybroker_error *e)
+enum keybroker_code wire_next(struct wire *w, int64_t deadline_ms, struct message **ret,
+			      struct keybroker_error *e)
 {
 	enum keybroker_code code = KEYBROKER_OK;
 	enum message_walk walk;

@@ -28,6 +28,9 @@ int wire_connect(struct wire *w, const char *path, int64_t deadline_ms) _must_ch
 /* KEYBROKER_OK, KEYBROKER_LOST, KEYBROKER_TIMEOUT, with the error filled. */
 enum keybroker_code wire_send(struct wire *w, const uint8_t *data, size_t n, int64_t deadline_ms,
 			      struct keybroker_error *e) _must_check_;
+/* One whole message of any kind, to be freed. As wire_receive(). */
+enum keybroker_code wire_next(struct wire *w, int64_t deadline_ms, struct message **ret,
+			      struct keybroker_error *e) _must_check_;
 /* The reply to the request `id`, to be freed; notifications before it are dropped. Also
  * KEYBROKER_GARBAGE, KEYBROKER_NO_MEMORY. */
 enum keybroker_code wire_receive(struct wire *w, uint32_t id, int64_t deadline_ms,

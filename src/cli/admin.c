@@ -1,5 +1,4 @@
 /* The commands that change something: rotate, revoke, import, reload. */
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +14,7 @@
 #include "cli/when.h"
 #include "proto/message.h"
 
-enum { ADMIN_HASH_LEAST = 8, ADMIN_HASH_DIGITS = 64 };
+enum { ADMIN_HASH_LEAST = 8 };
 
 static void admin_print_json(const struct value *result)
 {
@@ -77,21 +76,48 @@ int command_rotate(struct cli *c)
 	return CLI_OK;
 }
 
-/* A SHA-256, or its beginning, in the lower case that the broker takes. */
-static bool admin_read_hash(const char *text, char ret[ADMIN_HASH_DIGITS + 1])
+static void admin_say_kept(const struct cli *c, const struct value *kept)
 {
-	size_t n = 0;
+	for (size_t i = 0; i < value_len(kept); i++) {
+		const char *profile = field_text(value_at(kept, i), "profile");
+		bool shared = strcmp(field_text(value_at(kept, i), "mode"), "shared") == 0;
 
-	for (; n < ADMIN_HASH_DIGITS && isxdigit((unsigned char)text[n]); n++)
-		ret[n] = (char)tolower((unsigned char)text[n]);
-	ret[n] = '\0';
-	return n >= ADMIN_HASH_LEAST && text[n] == '\0';
+		cli_notice(c,
+			   "the key of profile %s was not revoked: who has it can go on using it; "
+			   "%s%s%s",
+			   profile,
+			   shared ? "`keybroker revoke --profile "
+				  : "it is the provider's own: revoke it there",
+			   shared ? profile : "", shared ? "` takes it from all" : "");
+	}
+}
+
+/* What is not done, or not yet; an incident's script goes by the exit code. */
+static int admin_revoked(const struct cli *c, const struct value *v)
+{
+	const struct value *pending = value_get(v, "pending");
+	char since[WHEN_SIZE];
+
+	if (field_int(v, "leases") == 0 && field_int(v, "keys") == 0)
+		return cli_fail(c, CLI_DATA, "no lease and no key matches: nothing was revoked");
+	admin_say_kept(c, value_get(v, "kept"));
+	if (field_int(v, "keys") > 0)
+		cli_notice(c, "other LiteLLM processes may honour a revoked key for up to 60 s "
+			      "after its deletion");
+	if (!pending)
+		return CLI_OK;
+	when_both(field_int(pending, "since_at_ms"), cli_now_ms(), since);
+	return cli_fail(
+		c, CLI_TRY_LATER,
+		"LiteLLM cannot be reached since %s: the keys work there until the broker, which "
+		"keeps trying, can delete them; `keybroker status` shows how it is (%s)",
+		since, field_text(pending, "error"));
 }
 
 int command_revoke(struct cli *c)
 {
 	const struct options *o = &c->options;
-	char hash[ADMIN_HASH_DIGITS + 1] = "";
+	char hash[TEXT_HASH_SIZE] = "";
 	const struct call_param params[] = {
 		CALL_PARAM_TEXT("lease", o->lease),
 		CALL_PARAM_TEXT("profile", o->profile),
@@ -104,7 +130,7 @@ int command_revoke(struct cli *c)
 
 	if ((o->lease != NULL) + (o->profile != NULL) + (o->key_hash != NULL) + (o->uid >= 0) != 1)
 		return cli_usage(c, "give one of --lease, --profile, --uid, --key-hash");
-	if (o->key_hash && !admin_read_hash(o->key_hash, hash))
+	if (o->key_hash && !text_hash(o->key_hash, ADMIN_HASH_LEAST, hash))
 		return cli_usage(c, "--key-hash is not 8 to 64 hex digits of a SHA-256");
 	int r = cli_call(c, true, &call, &m);
 	if (r != CLI_OK)
@@ -113,10 +139,26 @@ int command_revoke(struct cli *c)
 	if (o->json)
 		admin_print_json(v);
 	else
-		admin_say("%s ended, %s taken down", field_count(v, "leases", "lease", leases),
+		admin_say("%s ended, %s being taken down",
+			  field_count(v, "leases", "lease", leases),
 			  field_count(v, "keys", "key", keys));
-	cli_notice(c, "other LiteLLM processes may honour a revoked key for up to 60 s more");
-	return CLI_OK;
+	return admin_revoked(c, v);
+}
+
+static void admin_imported(const struct cli *c, const struct import_file *f,
+			   const struct value *warnings)
+{
+	for (size_t i = 0; i < value_len(warnings); i++)
+		cli_warning("%s", value_text(value_at(warnings, i)));
+	if (f->mode & 077)
+		cli_warning("%s has mode %04o: others may have read the key; consider "
+			    "`keybroker rotate`",
+			    c->operands[0], f->mode);
+	cli_notice(c, "programs that have this key without the broker do not count as its "
+		      "holders: start them with `keybroker exec` within 24 h of its rotation");
+	if (f->mode)
+		cli_notice(c, "%s holds the key: delete it once nothing but the broker needs it",
+			   c->operands[0]);
 }
 
 static int admin_import_call(struct cli *c, const struct import_file *f)
@@ -134,17 +176,14 @@ static int admin_import_call(struct cli *c, const struct import_file *f)
 	_cleanup_(message_freep) struct message *m = NULL;
 	int r = cli_call(c, true, &call, &m);
 
-	if (r == CLI_OK && c->options.json)
+	if (r != CLI_OK)
+		return r == CLI_USAGE ? CLI_DATA : r; /* all that it was asked for is the file's */
+	if (c->options.json)
 		admin_print_json(message_result(m));
-	else if (r == CLI_OK)
-		admin_say_new_key(message_result(m), "has the imported key");
 	else
-		cli_error("%s was not imported", c->operands[0]);
-	if (r == CLI_OK)
-		cli_notice(c,
-			   "programs that have this key without the broker do not count as its "
-			   "holders: start them with `keybroker exec` within 24 h of its rotation");
-	return r;
+		admin_say_new_key(message_result(m), "has the imported key");
+	admin_imported(c, f, value_get(message_result(m), "warnings"));
+	return CLI_OK;
 }
 
 int command_import(struct cli *c)
@@ -157,11 +196,19 @@ int command_import(struct cli *c)
 	json_init();
 	int r = import_file_read(&f, c->operands[0], why, sizeof(why));
 	if (r != CLI_OK)
-		cli_error("%s: %s", c->operands[0], why);
+		(void)cli_fail(c, (enum cli_exit)r, "%s: %s", c->operands[0], why);
 	else
 		r = admin_import_call(c, &f);
 	import_file_deinit(&f);
 	return r;
+}
+
+static void admin_say_restart(const struct value *waits)
+{
+	_cleanup_(freep) char *names = field_join(waits);
+
+	if (*names)
+		cli_warning("changed, but in force only after a restart of the broker: %s", names);
 }
 
 int command_reload(struct cli *c)
@@ -177,6 +224,8 @@ int command_reload(struct cli *c)
 		admin_say("configuration read: %s, %s",
 			  field_count(message_result(m), "profiles", "profile", profiles),
 			  field_count(message_result(m), "rules", "rule", rules));
+	if (r == CLI_OK)
+		admin_say_restart(value_get(message_result(m), "restart"));
 	/* it has no params, so what is invalid is the file that was read */
 	return r == CLI_USAGE ? CLI_CONFIG : r;
 }

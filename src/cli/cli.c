@@ -39,23 +39,70 @@ int cli_exit_code(enum keybroker_code code)
 	return (size_t)code < ARRAY_SIZE(cli_exit_codes) ? cli_exit_codes[code] : CLI_SOFTWARE;
 }
 
-static void cli_vsay(const char *fmt, va_list args) __attribute__((format(printf, 1, 0)));
-static void cli_vsay(const char *fmt, va_list args)
+static void cli_vsay(const char *before, const char *fmt, va_list args)
+	__attribute__((format(printf, 2, 0)));
+static void cli_vsay(const char *before, const char *fmt, va_list args)
 {
 	_cleanup_(freep) char *text = NULL;
 
 	if (vasprintf(&text, fmt, args) < 0)
 		abort();
 	_cleanup_(freep) char *clean = text_clean(text);
-	(void)fprintf(stderr, "keybroker: %s\n", clean); /* nowhere else to say so */
+	(void)fprintf(stderr, "keybroker: %s%s\n", before, clean); /* nowhere else to say so */
 }
 
-void cli_error(const char *fmt, ...)
+/* What the command line itself finds has no code of the protocol. */
+static const char *cli_fail_name(enum cli_exit code)
+{
+	static const struct {
+		enum cli_exit code;
+		const char *name;
+	} rows[] = {
+		{ CLI_USAGE, "usage" },		  { CLI_DATA, "data" },
+		{ CLI_NO_INPUT, "no_input" },	  { CLI_IO, "output" },
+		{ CLI_TRY_LATER, "pending" },	  { CLI_CONFIG, "configuration" },
+		{ CLI_CANNOT_RUN, "cannot_run" }, { CLI_NOT_FOUND, "not_found" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].code == code)
+			return rows[i].name;
+	return "internal";
+}
+
+static void cli_vfail(const struct cli *c, enum cli_exit code, const char *fmt, va_list args)
+	__attribute__((format(printf, 3, 0)));
+static void cli_vfail(const struct cli *c, enum cli_exit code, const char *fmt, va_list args)
+{
+	_cleanup_(freep) char *text = NULL;
+
+	if (!c->options.json) {
+		cli_vsay("", fmt, args);
+		return;
+	}
+	if (vasprintf(&text, fmt, args) < 0)
+		abort();
+	(void)fprintf(stderr, "{\"code\":\"%s\",\"message\":", cli_fail_name(code));
+	text_print_json(stderr, text);
+	(void)fputs("}\n", stderr);
+}
+
+int cli_fail(const struct cli *c, enum cli_exit code, const char *fmt, ...)
 {
 	va_list args;
 
 	va_start(args, fmt);
-	cli_vsay(fmt, args);
+	cli_vfail(c, code, fmt, args);
+	va_end(args);
+	return code;
+}
+
+void cli_warning(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	cli_vsay("warning: ", fmt, args);
 	va_end(args);
 }
 
@@ -66,7 +113,7 @@ void cli_notice(const struct cli *c, const char *fmt, ...)
 	if (c->options.quiet)
 		return;
 	va_start(args, fmt);
-	cli_vsay(fmt, args);
+	cli_vsay("", fmt, args);
 	va_end(args);
 }
 
@@ -82,9 +129,9 @@ int cli_usage(const struct cli *c, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	cli_vsay(fmt, args);
+	cli_vfail(c, CLI_USAGE, fmt, args);
 	va_end(args);
-	return cli_point_to_help(c);
+	return c->options.json ? CLI_USAGE : cli_point_to_help(c);
 }
 
 int64_t cli_now_ms(void)
@@ -144,9 +191,9 @@ int cli_report(const struct cli *c, const struct keybroker_error *e)
 		return cli_report_code(e);
 	}
 	if (e->code <= KEYBROKER_INTERNAL)
-		cli_error("%s: %s", keybroker_code_name(e->code), e->message);
+		(void)cli_fail(c, CLI_SOFTWARE, "%s: %s", keybroker_code_name(e->code), e->message);
 	else
-		cli_error("%s%s", e->message, e->n_tried ? ":" : "");
+		(void)cli_fail(c, CLI_SOFTWARE, "%s%s", e->message, e->n_tried ? ":" : "");
 	for (size_t i = 0; i < e->n_tried; i++) {
 		_cleanup_(freep) char *path = text_clean(e->tried[i].path);
 
@@ -255,8 +302,7 @@ int cli_main(int argc, char **argv)
 	int r = cli_run(&c, argc, argv);
 	/* a key that did not get where it should go must not look like one that did */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
-		cli_error("stdout cannot be written: %s", strerror(errno));
-		return CLI_IO;
+		return cli_fail(&c, CLI_IO, "stdout cannot be written: %s", strerror(errno));
 	}
 	return r;
 }

@@ -57,8 +57,11 @@ int cli_call(const struct cli *c, bool admin, const struct call *call,
 int cli_report(const struct cli *c, const struct keybroker_error *e);
 int cli_exit_code(enum keybroker_code code);
 
+/* An error that ends the command, on stderr: a line, or JSON if that was asked for. Yields `code`.
+ */
+int cli_fail(const struct cli *c, enum cli_exit code, const char *fmt, ...) _printf_(3, 4);
 /* A line on stderr: "keybroker: …". Notices are left out with --quiet. */
-void cli_error(const char *fmt, ...) _printf_(1, 2);
+void cli_warning(const char *fmt, ...) _printf_(1, 2);
 void cli_notice(const struct cli *c, const char *fmt, ...) _printf_(2, 3);
 /* An error in how the command was called; yields CLI_USAGE. */
 int cli_usage(const struct cli *c, const char *fmt, ...) _printf_(2, 3);

@@ -10,7 +10,10 @@ static const struct command command_rows[] = {
 	  OPT_PROFILE | OPT_MIN_VALID | OPT_KEEP_ENV, true, -1, command_exec,
 	  "Sets OPENAI_API_KEY and OPENAI_BASE_URL and becomes CMD: process id, signals and exit code\n"
 	  "are CMD's own. The lease ends when CMD does. LITELLM_MASTER_KEY, LITELLM_MASTER_KEY_FILE\n"
-	  "and LITELLM_SALT_KEY are taken out. An OPENAI_BASE_URL that is set already stays as it is.\n" },
+	  "and LITELLM_SALT_KEY are taken out. An OPENAI_BASE_URL that is set already stays as it is,\n"
+	  "with a warning if it names another server than the broker's. It is refused (exit 78) if it\n"
+	  "is no URL, names api.openai.com, where a LiteLLM key cannot work, or is plain http to\n"
+	  "another host than this one or the broker's (KEYBROKER_INSECURE_HTTP=1 allows that).\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
 	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_MIN_VALID, false, 0, command_get,
 	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
@@ -19,21 +22,55 @@ static const struct command command_rows[] = {
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
 	  command_whoami, NULL },
 	{ "status", "", "Show the broker, its upstream and its keys (admin)", 0, false, 0,
-	  command_status, NULL },
-	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases, NULL },
+	  command_status,
+	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
+	  "on demand: a key for each lease; retiring: an older key that works until its holders\n"
+	  "have gone. A fixed lease is one whose holder cannot take another key, as the environment\n"
+	  "of a program started by exec.\n" },
+	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
+	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
+	  "take another key, so that a rotation leaves it the old one.\n" },
 	{ "rotate", "[PROFILE]", "Replace the key of a shared profile (admin; default: service)", 0,
 	  false, 1, command_rotate,
 	  "The old key works on until its holders have taken the new one. Programs started by exec\n"
 	  "cannot take it and hold the old one until they end.\n" },
 	{ "revoke", "", "End leases and delete their keys (admin)",
 	  OPT_LEASE | OPT_ALL_OF_PROFILE | OPT_UID | OPT_KEY_HASH, false, 0, command_revoke,
-	  "Exactly one of the options says what; there is no default. Other LiteLLM processes may\n"
-	  "honour a deleted key for up to 60 seconds.\n" },
+	  "Exactly one of the options says what; there is no default. The key of a shared profile\n"
+	  "goes with --profile or --key-hash only: --uid and --lease leave it to its other holders.\n"
+	  "Other LiteLLM processes may honour a deleted key for up to 60 seconds.\n"
+	  "Exits 65 if nothing matches, 75 if LiteLLM cannot be reached to delete the keys; the\n"
+	  "broker keeps trying.\n" },
 	{ "import", "FILE", "Adopt a key that exists, from a JSON file (admin)", OPT_PROFILE, false,
 	  1, command_import,
 	  "FILE (- is stdin) holds {\"token\", \"alias\", \"team_id\"?, \"base_url\"?, \"created_at\"?}.\n" },
-	{ "audit read", "", "Show who got what, when (admin)", OPT_AFTER | OPT_LIMIT, false, 0,
-	  command_audit_read, NULL },
+	{ "audit read", "", "Show who got what, when (admin)",
+	  OPT_FILTER | OPT_UNTIL | OPT_AFTER | OPT_LIMIT, false, 0, command_audit_read,
+	  "Without a filter 50 rows, the latest unless --after says otherwise; with filters all that fit\n"
+	  "every one of them.\n"
+	  "Who had a key that has leaked, without its standing in a command line:\n"
+	  "  read -rs KEY; keybroker audit read --key-hash \"$(printf %s \"$KEY\" | sha256sum | cut -c 1-64)\"\n" },
+	{ "audit follow", "", "Show new rows as they are written (admin)", OPT_FILTER | OPT_AFTER,
+	  false, 0, command_audit_follow,
+	  "Goes on until Ctrl-C (130), also when the broker restarts; if none comes back within a few\n"
+	  "seconds, that is the end (69). --after or --since show rows that are there already first;\n"
+	  "--after 0 all. With --json each row is a line.\n" },
+	{ "audit verify", "", "Prove that the audit is as it was written (admin)",
+	  OPT_PLACE | OPT_VERIFY, false, 0, command_audit_verify,
+	  "Exits with 1 and names the first bad row if rows were changed, removed, inserted or moved; also\n"
+	  "if rows are missing up to a --head. Reads the state itself, so it works without a broker.\n"
+	  "With --export and --key it needs neither a broker nor a state.\n" },
+	{ "audit export", "", "Print the audit as JSON lines (admin)", OPT_EXPORT, false, 0,
+	  command_audit_export,
+	  "One line for each row with every column, between one that begins and one that ends the export.\n"
+	  "The broker keeps what was exported: `audit prune` takes nothing else.\n" },
+	{ "audit prune", "", "Remove the oldest rows of the audit (admin)", OPT_PRUNE, false, 0,
+	  command_audit_prune,
+	  "Leaves a signed checkpoint, so that the rest still verifies. The database does not get smaller:\n"
+	  "the room is used for new rows.\n" },
+	{ "audit key", "", "Hand out the key that verifies exports (admin)", OPT_PLACE | OPT_OUT,
+	  false, 0, command_audit_key,
+	  "Who has this key can verify the audit and its exports, and could forge them; it opens nothing else.\n" },
 	{ "reload", "", "Read the broker's configuration again (admin)", 0, false, 0,
 	  command_reload, NULL },
 	{ "help", "[COMMAND]", "Show help", 0, false, 2, command_help, NULL },
@@ -73,7 +110,7 @@ void command_print_overview(FILE *f)
 		    "Hands out short-lived LiteLLM keys from the broker on this host.\n\n",
 		    f); /* errors show when the stream is flushed */
 	for (size_t i = 0; i < ARRAY_SIZE(command_rows); i++)
-		(void)fprintf(f, "  %-11s %-16s %s\n", command_rows[i].name, command_rows[i].args,
+		(void)fprintf(f, "  %-12s %-16s %s\n", command_rows[i].name, command_rows[i].args,
 			      command_rows[i].help);
 	(void)fputs("\nOptions of all commands:\n", f);
 	options_help(f, OPT_GLOBAL);

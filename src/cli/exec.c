@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
+#include "base/host.h"
 #include "base/macros.h"
 #include "cli/command.h"
 #include "cli/patience.h"
@@ -26,12 +28,28 @@ static bool exec_is_openai(const char *url)
 	       (n > suffix && strcmp(server.host + n - suffix, domain) == 0);
 }
 
+/* Plain http to the broker's own host is what the broker's administrator chose. */
+static bool exec_is_clear(const struct url_server *own, const char *brokers)
+{
+	struct url_server theirs;
+
+	if (own->https || host_is_loopback(own->host))
+		return false;
+	return !url_server(brokers, &theirs) || theirs.https || strcmp(own->host, theirs.host) != 0;
+}
+
 enum exec_base exec_judge_base(const char *own, const char *brokers, const char *mode)
 {
+	struct url_server server;
+
 	if (!own || !*own)
 		return EXEC_BASE_BROKERS;
+	if (!url_server(own, &server))
+		return EXEC_BASE_NO_URL;
 	if (exec_is_openai(own) && strcmp(mode, "static") != 0)
 		return EXEC_BASE_OPENAI;
+	if (exec_is_clear(&server, brokers))
+		return EXEC_BASE_CLEAR;
 	return url_same_server(own, brokers) ? EXEC_BASE_SAME : EXEC_BASE_OTHER;
 }
 
@@ -67,36 +85,64 @@ static bool exec_is_set(const char *name)
 	return value && *value;
 }
 
+/* As the daemon reads it. */
+static bool exec_may_be_clear(void)
+{
+	static const char *const words[] = { "1", "yes", "true", "on" };
+	const char *value = getenv("KEYBROKER_INSECURE_HTTP");
+
+	for (size_t i = 0; value && i < ARRAY_SIZE(words); i++)
+		if (strcasecmp(value, words[i]) == 0)
+			return true;
+	return false;
+}
+
 /* The base URL that CMD will have; CLI_CONFIG if its own can't work. */
-static int exec_set_base(const struct keybroker_lease *l)
+static int exec_set_base(const struct cli *c, const struct keybroker_lease *l)
 {
 	const char *own = getenv("OPENAI_BASE_URL"), *brokers = keybroker_lease_base_url(l);
 	char own_server[URL_HOST_SIZE + 16], broker_server[URL_HOST_SIZE + 16];
+	enum exec_base base;
 
 	exec_name_server(own ? own : "", own_server);
 	exec_name_server(brokers, broker_server);
-	switch (exec_judge_base(own, brokers, keybroker_lease_mode(l))) {
+	base = exec_judge_base(own, brokers, keybroker_lease_mode(l));
+	if (base == EXEC_BASE_CLEAR && exec_may_be_clear())
+		base = EXEC_BASE_OTHER;
+	switch (base) {
 	case EXEC_BASE_SAME:
 		return CLI_OK;
 	case EXEC_BASE_BROKERS:
 		return setenv("OPENAI_BASE_URL", brokers, 1) < 0 ? CLI_OS : CLI_OK;
 	case EXEC_BASE_OTHER:
-		cli_error("warning: OPENAI_BASE_URL stays as it is and names %s; the broker's key "
-			  "is for %s",
-			  own_server, broker_server);
+		cli_warning("OPENAI_BASE_URL stays as it is and names %s; the broker's key "
+			    "is for %s",
+			    own_server, broker_server);
 		return CLI_OK;
 	case EXEC_BASE_OPENAI:
-		cli_error("OPENAI_BASE_URL names %s, where a LiteLLM key cannot work: unset it, "
-			  "and %s is used",
-			  own_server, broker_server);
-		return CLI_CONFIG;
+		return cli_fail(
+			c, CLI_CONFIG,
+			"OPENAI_BASE_URL names %s, where a LiteLLM key cannot work: unset it, "
+			"and %s is used",
+			own_server, broker_server);
+	case EXEC_BASE_NO_URL:
+		return cli_fail(c, CLI_CONFIG,
+				"OPENAI_BASE_URL is no http or https URL: unset it, and %s is used",
+				broker_server);
+	case EXEC_BASE_CLEAR:
+		return cli_fail(
+			c, CLI_CONFIG,
+			"OPENAI_BASE_URL names %s, and plain http would carry the key there in "
+			"clear: unset it, and %s is used; use https; or, if that network is "
+			"private, set KEYBROKER_INSECURE_HTTP=1",
+			own_server, broker_server);
 	}
 	return CLI_SOFTWARE;
 }
 
 static int exec_set_key(const struct cli *c, const struct keybroker_lease *l)
 {
-	int r = exec_set_base(l);
+	int r = exec_set_base(c, l);
 
 	if (r != CLI_OK)
 		return r;
@@ -152,6 +198,6 @@ int command_exec(struct cli *c)
 		return r;
 	(void)execvp(c->operands[0], c->operands);
 	r = errno;
-	cli_error("%s cannot be run: %s", c->operands[0], strerror(r));
-	return r == ENOENT ? CLI_NOT_FOUND : CLI_CANNOT_RUN;
+	return cli_fail(c, r == ENOENT ? CLI_NOT_FOUND : CLI_CANNOT_RUN, "%s cannot be run: %s",
+			c->operands[0], strerror(r));
 }

@@ -9,6 +9,8 @@ enum exec_base {
 	EXEC_BASE_SAME,	   /* its own stays; the same server */
 	EXEC_BASE_OTHER,   /* its own stays; another server, worth a warning */
 	EXEC_BASE_OPENAI,  /* it names api.openai.com, where a LiteLLM key cannot work */
+	EXEC_BASE_NO_URL,  /* it is no http or https URL */
+	EXEC_BASE_CLEAR,   /* plain http to another host: the key would cross a network in clear */
 };
 
 /* `own` may be NULL or empty; `mode` is the profile's. */

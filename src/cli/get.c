@@ -1,5 +1,6 @@
 /* `keybroker get`: a key for scripts, for a time. stdout carries the key and what was asked with
  * it. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -107,6 +108,13 @@ int command_get(struct cli *c)
 	if (code != KEYBROKER_OK)
 		return cli_report(c, &e);
 	format->print(l);
+	if (fflush(stdout) != 0) { /* nobody has it; cli_main() says why */
+		int why = errno;
+
+		(void)keybroker_release(k, keybroker_lease_id(l), NULL);
+		errno = why;
+		return CLI_IO;
+	}
 	get_tell(c, l);
 	get_tell_cap(c, l, now);
 	return CLI_OK;

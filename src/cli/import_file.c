@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -90,6 +91,7 @@ int import_file_read(struct import_file *ret, const char *path, char *ret_why, s
 {
 	_cleanup_(fd_close) int fd = -1;
 	struct buf b = BUF_INIT(IMPORT_FILE_MAX);
+	struct stat st;
 
 	fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
@@ -103,6 +105,8 @@ int import_file_read(struct import_file *ret, const char *path, char *ret_why, s
 		(void)snprintf(ret_why, size, "it cannot be read: %s", strerror(-r));
 	r = r < 0 ? CLI_DATA : import_file_parse(ret, (const char *)b.data, b.len, ret_why, size);
 	buf_deinit(&b);
+	if (r == CLI_OK && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		ret->mode = st.st_mode & 07777;
 	return r;
 }
 

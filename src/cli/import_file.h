@@ -15,6 +15,7 @@ struct import_file {
 	const char *team_id, *base_url; /* NULL if absent */
 	const char *created_at;		/* text, or NULL */
 	int64_t created_at_ms;		/* an integer, or < 0 */
+	unsigned mode;			/* permissions of the file; 0: it is none (stdin, a pipe) */
 };
 
 /* Reads "path" ("-": stdin). 0, or CLI_DATA or another exit code with `ret_why` saying which field

@@ -8,9 +8,18 @@
 #include <string.h>
 
 #include "base/macros.h"
+#include "cli/cli.h"
 #include "cli/when.h"
 
-enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER, OPTION_DURATION, OPTION_SECONDS };
+enum option_type {
+	OPTION_FLAG,
+	OPTION_TEXT,
+	OPTION_TEXTS, /* may come several times */
+	OPTION_NUMBER,
+	OPTION_DURATION,
+	OPTION_SECONDS,
+	OPTION_TIME,
+};
 
 struct option_row {
 	const char *name;
@@ -42,10 +51,48 @@ static const struct option_row option_rows[] = {
 	{ "uid", 0, OPTION_NUMBER, OPT_UID, OPTION_AT(uid), "UID", "all leases of this user" },
 	{ "key-hash", 0, OPTION_TEXT, OPT_KEY_HASH, OPTION_AT(key_hash), "HASH",
 	  "the key whose SHA-256 begins so: 8 to 64 hex digits, as status and leases show" },
+	{ "since", 0, OPTION_TIME, OPT_FILTER, OPTION_AT(since_ms), "WHEN",
+	  "rows since then: 2h (ago), 2026-11-22T03:17:26Z, 2026-11-22 03:17:26 (local time)" },
+	{ "until", 0, OPTION_TIME, OPT_UNTIL, OPTION_AT(until_ms), "WHEN", "rows before then" },
+	{ "uid", 0, OPTION_NUMBER, OPT_FILTER, OPTION_AT(uid), "UID", "rows about this user" },
+	{ "unit", 0, OPTION_TEXT, OPT_FILTER, OPTION_AT(unit), "UNIT",
+	  "rows about this systemd unit" },
+	{ "profile", 'p', OPTION_TEXT, OPT_FILTER, OPTION_AT(profile), "NAME",
+	  "rows about this profile" },
+	{ "lease", 0, OPTION_TEXT, OPT_FILTER, OPTION_AT(lease), "LEASE", "rows about this lease" },
+	{ "event", 'e', OPTION_TEXT, OPT_FILTER, OPTION_AT(event), "EVENT",
+	  "acquire, release, expire, mint, rotate, revoke, delete, reload, …" },
+	{ "outcome", 0, OPTION_TEXT, OPT_FILTER, OPTION_AT(outcome), "OUTCOME",
+	  "ok, denied, refused, failed, …" },
+	{ "key-hash", 0, OPTION_TEXT, OPT_FILTER, OPTION_AT(key_hash), "HASH",
+	  "who had this key? its SHA-256, as `printf %s \"$KEY\" | sha256sum` shows it" },
 	{ "after", 0, OPTION_NUMBER, OPT_AFTER, OPTION_AT(after), "N",
-	  "rows after this sequence number (default: the latest)" },
-	{ "limit", 'n', OPTION_NUMBER, OPT_LIMIT, OPTION_AT(limit), "N",
-	  "at most this many rows (default: 50)" },
+	  "rows after this sequence number" },
+	{ "limit", 'n', OPTION_NUMBER, OPT_LIMIT, OPTION_AT(limit), "N", "at most this many rows" },
+	{ "state", 0, OPTION_TEXT, OPT_PLACE, OPTION_AT(state), "DIR",
+	  "the directory of state.db (default: as the broker says, else the usual places)" },
+	{ "seal-key", 0, OPTION_TEXT, OPT_PLACE, OPTION_AT(seal_key), "FILE",
+	  "the seal key of that state (default: likewise)" },
+	{ "system", 0, OPTION_FLAG, OPT_PLACE, OPTION_AT(system), NULL,
+	  "the system's places (/etc, /var/lib), if no broker says" },
+	{ "head", 0, OPTION_TEXTS, OPT_VERIFY, OPTION_AT(heads), "SEQ:HASH",
+	  "a row that must still be there, as the broker's log has it; may be given several times" },
+	{ "export", 0, OPTION_TEXT, OPT_VERIFY, OPTION_AT(export_file), "FILE",
+	  "verify this export (- is stdin) instead of a state; needs --key" },
+	{ "key", 0, OPTION_TEXT, OPT_VERIFY, OPTION_AT(key_file), "FILE",
+	  "the audit key, as `audit key` wrote it" },
+	{ "from", 0, OPTION_NUMBER, OPT_EXPORT, OPTION_AT(from), "N",
+	  "the first row (default: the oldest)" },
+	{ "to", 0, OPTION_NUMBER, OPT_EXPORT, OPTION_AT(to), "N",
+	  "the last row (default: the newest)" },
+	{ "new", 0, OPTION_FLAG, OPT_EXPORT, OPTION_AT(only_new), NULL,
+	  "only what has not been exported" },
+	{ "out", 0, OPTION_TEXT, OPT_OUT, OPTION_AT(out), "FILE",
+	  "a new file, mode 0600 (default: stdout, if that is no terminal)" },
+	{ "before", 0, OPTION_TIME, OPT_PRUNE, OPTION_AT(before_ms), "WHEN",
+	  "rows before then: 90d (ago), 2026-11-22T03:17:26Z, 2026-11-22 03:17:26 (local time)" },
+	{ "not-exported", 0, OPTION_FLAG, OPT_PRUNE, OPTION_AT(not_exported), NULL,
+	  "also rows that were never exported" },
 	{ "socket", 0, OPTION_TEXT, OPT_GLOBAL, OPTION_AT(socket), "PATH",
 	  "the broker's socket (also KEYBROKER_SOCKET)" },
 	{ "admin-socket", 0, OPTION_TEXT, OPT_GLOBAL, OPTION_AT(admin_socket), "PATH",
@@ -62,9 +109,11 @@ static const struct option_row option_rows[] = {
 enum { OPTION_LONG_BASE = 256 }; /* what getopt yields for row 0 */
 
 static const char *const option_wants[] = {
+	[OPTION_TEXTS] = "taken: the option was given too often",
 	[OPTION_NUMBER] = "a whole number, 0 or more",
 	[OPTION_DURATION] = "a duration such as 30s, 15m, 2h or 1d",
 	[OPTION_SECONDS] = "a number of seconds over 0",
+	[OPTION_TIME] = "a time such as 2h (ago), 2026-11-22T03:17:26Z or 2026-11-22 03:17:26",
 };
 
 void options_init(struct options *o)
@@ -98,6 +147,14 @@ static bool option_seconds(const char *text, int64_t *ret_ms)
 	return true;
 }
 
+static bool option_texts_add(struct option_texts *texts, const char *value)
+{
+	if (texts->n == OPTIONS_TEXTS_MAX)
+		return false;
+	texts->items[texts->n++] = value;
+	return true;
+}
+
 static bool option_take(struct options *o, const struct option_row *row, const char *value)
 {
 	void *at = (char *)o + row->offset;
@@ -109,12 +166,16 @@ static bool option_take(struct options *o, const struct option_row *row, const c
 	case OPTION_TEXT:
 		*(const char **)at = value;
 		return true;
+	case OPTION_TEXTS:
+		return option_texts_add(at, value);
 	case OPTION_NUMBER:
 		return option_number(value, at);
 	case OPTION_DURATION:
 		return when_parse_duration(value, at);
 	case OPTION_SECONDS:
 		return option_seconds(value, at);
+	case OPTION_TIME:
+		return when_parse_time(value, cli_now_ms(), at);
 	}
 	return false;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -19,14 +20,34 @@ enum {
 	OPT_LIMIT = 1 << 9,
 	OPT_ALL_OF_PROFILE = 1 << 10, /* --profile where it has no default */
 	OPT_GLOBAL = 1 << 11,	      /* all that each command takes */
+	OPT_FILTER = 1 << 12,	      /* which rows of the audit */
+	OPT_UNTIL = 1 << 13,
+	OPT_PLACE = 1 << 14, /* of a state */
+	OPT_VERIFY = 1 << 15,
+	OPT_EXPORT = 1 << 16,
+	OPT_OUT = 1 << 17,
+	OPT_PRUNE = 1 << 18,
+};
+
+#define OPTIONS_TEXTS_MAX 32
+
+/* Of an option that may be given several times. */
+struct option_texts {
+	const char *items[OPTIONS_TEXTS_MAX];
+	size_t n;
 };
 
 /* What was given; text is argv's. Numbers are < 0 where nothing was given. */
 struct options {
 	const char *socket, *admin_socket;
-	const char *profile, *format, *lease, *key_hash;
+	const char *profile, *format, *lease, *key_hash, *unit, *event, *outcome;
 	int64_t timeout_ms, ttl_ms, min_valid_ms, uid, after, limit;
-	bool json, quiet, help, version, keep_env;
+	int64_t since_ms, until_ms; /* Unix time */
+	const char *state, *seal_key, *export_file, *key_file, *out;
+	struct option_texts heads;
+	int64_t from, to;
+	int64_t before_ms; /* Unix time */
+	bool json, quiet, help, version, keep_env, system, only_new, not_exported;
 };
 
 void options_init(struct options *o);

@@ -1,6 +1,7 @@
 /* Reading paged lists. Holds one page at a time. */
 #include "cli/pages.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
@@ -9,7 +10,7 @@
 #include "cli/json_out.h"
 #include "proto/message.h"
 
-enum { PAGES_ROWS = 50 };
+enum { PAGES_ROWS = 50, PAGES_PARAMS_MAX = 16 };
 
 /* Where the reading stands. */
 struct pages_state {
@@ -23,15 +24,18 @@ static int pages_call(const struct cli *c, struct keybroker *k, const struct pag
 		      const struct pages_state *s, struct message **ret)
 {
 	int64_t left = p->limit < 0 ? PAGES_ROWS : p->limit - s->n_rows;
-	const struct call_param params[] = {
-		p->by_number ? CALL_PARAM_INT("after", s->after_number)
-			     : CALL_PARAM_TEXT("after", s->after),
-		CALL_PARAM_INT("limit", MIN_OF(left, PAGES_ROWS)),
-	};
+	struct call_param params[PAGES_PARAMS_MAX];
 	const struct call call = { .method = p->method,
 				   .params = params,
-				   .n_params = ARRAY_SIZE(params) };
+				   .n_params = p->n_params + 2 };
 	struct keybroker_error e;
+
+	assert(call.n_params <= PAGES_PARAMS_MAX);
+	for (size_t i = 0; i < p->n_params; i++)
+		params[i] = p->params[i];
+	params[p->n_params] = p->by_number ? CALL_PARAM_INT("after", s->after_number)
+					   : CALL_PARAM_TEXT("after", s->after);
+	params[p->n_params + 1] = CALL_PARAM_INT("limit", MIN_OF(left, PAGES_ROWS));
 
 	return keybroker_call(k, &call, ret, &e) == KEYBROKER_OK ? CLI_OK : cli_report(c, &e);
 }
@@ -55,17 +59,17 @@ static bool pages_advance(const struct pages *p, struct pages_state *s, const st
 {
 	const struct value *next = value_get(result, "next");
 	const char *text = value_text(next);
+	int64_t before = s->after_number;
 
-	if (p->by_number && !value_int(next, &s->after_number))
+	/* what goes on nowhere would be asked for again and again; a page of numbers may be empty
+	 * and yet go on: a filter has let nothing through so far */
+	if (p->by_number)
+		return value_int(next, &s->after_number) && s->after_number > before;
+	if (!text || value_len(value_get(result, p->list)) == 0)
 		return false;
-	if (!p->by_number && !text)
-		return false;
-	if (!p->by_number) {
-		free(s->after);
-		s->after = xstrdup(text);
-	}
-	/* an empty page would be asked for again and again */
-	return value_len(value_get(result, p->list)) > 0;
+	free(s->after);
+	s->after = xstrdup(text);
+	return true;
 }
 
 static void pages_open_json(const struct cli *c, const struct pages *p, struct pages_state *s)

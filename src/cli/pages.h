@@ -2,8 +2,10 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+struct call_param;
 struct cli;
 struct value;
 
@@ -11,9 +13,11 @@ struct pages {
 	const char *method;
 	const char *list; /* the field of the reply with the rows */
 	bool admin;
-	bool by_number; /* `after` and `next` are integers, not text */
-	int64_t after;	/* by_number: where to begin; < 0: at the beginning */
-	int64_t limit;	/* rows in all; < 0: no limit */
+	bool by_number;			 /* `after` and `next` are integers, not text */
+	int64_t after;			 /* by_number: where to begin; < 0: at the beginning */
+	int64_t limit;			 /* rows in all; < 0: no limit */
+	const struct call_param *params; /* of each page, before `after` and `limit`; NULL: none */
+	size_t n_params;
 	void (*row)(void *userdata, const struct value *row); /* unless --json */
 	void *userdata;
 };

@@ -65,25 +65,47 @@ static void status_upstream(const struct value *v)
 				    : "");
 }
 
+static void status_standbys(const struct value *standbys)
+{
+	for (size_t i = 0; i < value_len(standbys); i++)
+		status_line("standby", "\"%s\", pid %" PRId64,
+			    field_text(value_at(standbys, i), "instance"),
+			    field_int(value_at(standbys, i), "pid"));
+}
+
+static void status_audit(const struct value *audit)
+{
+	int64_t last = field_int(audit, "sequence"), pruned = field_int(audit, "pruned"),
+		exported = field_int(audit, "exported");
+
+	if (exported > 0)
+		status_line("audit", "rows %" PRId64 " to %" PRId64 ", exported up to %" PRId64,
+			    pruned + 1, last, exported);
+	else
+		status_line("audit", "rows %" PRId64 " to %" PRId64 ", not exported", pruned + 1,
+			    last);
+}
+
 static void status_broker(const struct value *v)
 {
 	const struct value *keys = value_get(v, "keys");
-	char started[2 * WHEN_SIZE], leases[FIELD_COUNT_SIZE], rows[FIELD_COUNT_SIZE];
+	char started[2 * WHEN_SIZE], leases[FIELD_COUNT_SIZE];
 
 	status_when(v, "started_at_ms", ", started ", started);
 	status_line("broker", "%s \"%s\", pid %" PRId64 ", term %" PRId64 "%s",
 		    field_text(v, "version"), field_text(v, "instance"), field_int(v, "pid"),
 		    field_int(v, "term"), started);
+	status_standbys(value_get(v, "standbys"));
 	status_line("socket", "%s", field_text(v, "socket"));
 	status_line("state", "%s  durability %s, install %s", field_text(v, "state_dir"),
 		    field_text(v, "durability"), field_text(v, "install"));
 	status_upstream(v);
 	status_line("keys",
 		    "%" PRId64 " live, %" PRId64 " retiring, %" PRId64 " being made, %" PRId64
-		    " burned; %s; %s",
+		    " burned; %s",
 		    field_int(keys, "live"), field_int(keys, "retiring"), field_int(keys, "intent"),
-		    field_int(keys, "burned"), field_count(v, "leases", "lease", leases),
-		    field_count(value_get(v, "audit"), "sequence", "audit row", rows));
+		    field_int(keys, "burned"), field_count(v, "leases", "lease", leases));
+	status_audit(value_get(v, "audit"));
 }
 
 /* A number that only shared profiles have. */
@@ -102,6 +124,8 @@ static void status_profile_row(struct table *t, const struct value *row)
 	char expires[2 * WHEN_SIZE];
 
 	status_when(row, "expires_at_ms", "", expires);
+	if (!*expires && *field_text(row, "key_hash"))
+		(void)snprintf(expires, sizeof(expires), "never");
 	table_cell(t, "%s", field_text(row, "name"));
 	table_cell(t, "%s", field_text(row, "mode"));
 	table_cell(t, "%s", field_text(row, "state"));
@@ -115,9 +139,14 @@ static void status_profile_row(struct table *t, const struct value *row)
 
 static void status_retiring_row(struct table *t, const struct value *row)
 {
-	char deleted[2 * WHEN_SIZE], count[FIELD_COUNT_SIZE];
+	char deleted[2 * WHEN_SIZE] = "", count[FIELD_COUNT_SIZE], due[WHEN_SIZE];
+	int64_t at = field_int(row, "delete_at_ms");
 
-	status_when(row, "delete_at_ms", "deleted ", deleted);
+	when_local(at, due);
+	if (at > cli_now_ms())
+		status_when(row, "delete_at_ms", "deleted ", deleted);
+	else if (at > 0) /* it is here, so it has not been deleted yet */
+		(void)snprintf(deleted, sizeof(deleted), "due since %s", due);
 	table_cell(t, "%s", "");
 	table_cell(t, "%s", "");
 	table_cell(t, "retiring");

@@ -2,7 +2,6 @@
 #include "cli/text.h"
 
 #include <ctype.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -89,4 +88,14 @@ char *text_shell_word(const char *s)
 	}
 	*to = '\'';
 	return word;
+}
+
+bool text_hash(const char *s, size_t least, char ret[TEXT_HASH_SIZE])
+{
+	size_t n = 0;
+
+	for (; n < TEXT_HASH_SIZE - 1 && isxdigit((unsigned char)s[n]); n++)
+		ret[n] = (char)tolower((unsigned char)s[n]);
+	ret[n] = '\0';
+	return n >= least && s[n] == '\0';
 }

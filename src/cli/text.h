@@ -1,6 +1,7 @@
 /* Text for people: cleaned of what would move a terminal's cursor, and measured in columns. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -14,6 +15,10 @@ size_t text_width(const char *s);
 size_t text_prefix(const char *s, size_t columns);
 /* Writes the text as a JSON string. */
 void text_print_json(FILE *f, const char *s);
+#define TEXT_HASH_SIZE 65
+/* A SHA-256, or `least` or more of its first digits, in the lower case that the broker takes. False
+ * for anything else. */
+bool text_hash(const char *s, size_t least, char ret[TEXT_HASH_SIZE]);
 /* The text as a word of the shell: as it is if it is plain, else in single quotes. Free with
  * free(). */
 char *text_shell_word(const char *s) _must_check_;

@@ -12,7 +12,8 @@
 static const struct {
 	const char *prefix;
 	unsigned port;
-} url_schemes[] = { { "http://", 80 }, { "https://", 443 } };
+	bool https;
+} url_schemes[] = { { "http://", 80, false }, { "https://", 443, true } };
 
 /* Where the host ends: behind the bracket of an IPv6 address, else at the port or the end. */
 static const char *url_host_end(const char *host, const char *end)
@@ -54,8 +55,11 @@ static bool url_host(const char *host, const char *end, struct url_server *ret)
 		n--;
 	if (n == 0 || n >= sizeof(ret->host))
 		return false;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (!isgraph((uint8_t)host[i]))
+			return false;
 		ret->host[i] = (char)tolower((uint8_t)host[i]);
+	}
 	ret->host[n] = '\0';
 	return true;
 }
@@ -72,6 +76,7 @@ bool url_server(const char *url, struct url_server *ret)
 		host = at ? at + 1 : host;
 		const char *host_end = url_host_end(host, end);
 		ret->port = url_schemes[i].port;
+		ret->https = url_schemes[i].https;
 		return url_host(host, host_end, ret) && url_port(host_end, end, &ret->port);
 	}
 	return false;

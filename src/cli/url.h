@@ -9,6 +9,7 @@
 struct url_server {
 	char host[URL_HOST_SIZE]; /* lower case, without brackets and a trailing dot */
 	unsigned port;		  /* the scheme's if the URL names none */
+	bool https;
 };
 
 /* False if it isn't http://host… or https://host… */

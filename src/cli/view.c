@@ -1,4 +1,4 @@
-/* The commands that only look: list, whoami, leases, audit read. */
+/* The commands that only look: list, whoami, leases. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,8 +12,6 @@
 #include "cli/table.h"
 #include "cli/when.h"
 #include "proto/message.h"
-
-enum { VIEW_AUDIT_ROWS = 50 };
 
 /* Reads all pages into a table and prints it; `none` is what is said on stderr if it stays empty.
  */
@@ -89,69 +87,6 @@ int command_leases(struct cli *c)
 	};
 
 	return view_table(c, &p, titles, "nobody holds a key");
-}
-
-/* "uid 1000 pid 4711", or what there is of it. */
-static void view_peer_cell(struct table *t, const struct value *row)
-{
-	int64_t uid, pid;
-
-	if (!value_int(value_get(row, "uid"), &uid))
-		table_cell(t, "%s", "");
-	else if (!value_int(value_get(row, "pid"), &pid))
-		table_cell(t, "%" PRId64, uid);
-	else
-		table_cell(t, "%" PRId64 "/%" PRId64, uid, pid);
-}
-
-static void view_audit_row(void *userdata, const struct value *row)
-{
-	char when[WHEN_SIZE] = "";
-	int64_t at;
-	struct table *t = userdata;
-
-	if (value_int(value_get(row, "wall_ms"), &at))
-		when_local(at, when);
-	table_cell(t, "%" PRId64, field_int(row, "sequence"));
-	table_cell(t, "%s", when);
-	table_cell(t, "%s", field_text(row, "event"));
-	table_cell(t, "%s", field_text(row, "outcome"));
-	table_cell(t, "%s", field_text(row, "profile"));
-	view_peer_cell(t, row);
-	/* one column for both, since most rows have but one of them */
-	const char *lease = field_text(row, "lease"), *detail = field_text(row, "detail");
-	table_cell(t, "%s%s%s", lease, *lease && *detail ? ", " : "", detail);
-	table_end_row(t);
-}
-
-/* The sequence number before the last `rows` rows. */
-static int view_latest(struct cli *c, int64_t rows, int64_t *ret_after)
-{
-	const struct call call = { .method = "status" };
-	_cleanup_(message_freep) struct message *m = NULL;
-	int r = cli_call(c, true, &call, &m);
-
-	if (r != CLI_OK)
-		return r;
-	int64_t last = field_int(value_get(message_result(m), "audit"), "sequence");
-	*ret_after = MAX_OF(last - rows, 0);
-	return CLI_OK;
-}
-
-int command_audit_read(struct cli *c)
-{
-	static const char *const titles[] = { ">SEQ",	 "TIME",    "EVENT",	     "OUTCOME",
-					      "PROFILE", "UID/PID", "LEASE, DETAIL", NULL };
-	struct pages p = { .method = "audit_read",
-			   .list = "rows",
-			   .admin = true,
-			   .by_number = true,
-			   .after = c->options.after,
-			   .limit = c->options.limit < 0 ? VIEW_AUDIT_ROWS : c->options.limit,
-			   .row = view_audit_row };
-	int r = p.after < 0 ? view_latest(c, p.limit, &p.after) : CLI_OK;
-
-	return r == CLI_OK ? view_table(c, &p, titles, "there are no such rows") : r;
 }
 
 int command_whoami(struct cli *c)

@@ -39,6 +39,60 @@ bool when_parse_duration(const char *text, int64_t *ret_ms)
 	return false;
 }
 
+/* Digits behind a point; milliseconds are kept. */
+static const char *when_parse_fraction(const char *text, int64_t *ret_ms)
+{
+	int64_t unit = 100;
+
+	if (*text != '.')
+		return text;
+	for (text++; *text >= '0' && *text <= '9'; text++, unit /= 10)
+		*ret_ms += (*text - '0') * unit;
+	return text;
+}
+
+/* "Z" or "+hh:mm": how far ahead of UTC. */
+static bool when_parse_offset(const char *text, int64_t *ret_ms)
+{
+	int hours = 0, minutes = 0, n = 0;
+
+	if (strcmp(text, "Z") == 0 || strcmp(text, "z") == 0)
+		return true;
+	if ((*text != '+' && *text != '-') ||
+	    sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || n != 5 || text[6] ||
+	    hours > 23 || minutes > 59)
+		return false;
+	*ret_ms = (hours * WHEN_HOUR + minutes * WHEN_MINUTE) * (*text == '-' ? -1 : 1);
+	return true;
+}
+
+bool when_parse_time(const char *text, int64_t now_ms, int64_t *ret_ms)
+{
+	struct tm tm = { .tm_isdst = -1 }, checked;
+	int64_t ms = 0, ahead_ms = 0;
+	const char *end;
+	time_t at;
+
+	if (when_parse_duration(text, &ms)) {
+		*ret_ms = now_ms - ms;
+		return ms <= now_ms;
+	}
+	end = strptime(text, "%Y-%m-%d", &tm);
+	if (!end || (*end != 'T' && *end != 't' && *end != ' '))
+		return false;
+	end = strptime(end + 1, "%H:%M:%S", &tm);
+	if (!end)
+		return false;
+	end = when_parse_fraction(end, &ms);
+	checked = tm;
+	at = *end ? timegm(&checked) : mktime(&checked);
+	/* the 31st of a month that has 30 days has become another day */
+	if (checked.tm_mday != tm.tm_mday || (*end && !when_parse_offset(end, &ahead_ms)))
+		return false;
+	*ret_ms = (int64_t)at * 1000 + ms - ahead_ms;
+	return *ret_ms >= 0;
+}
+
 void when_relative(int64_t at_ms, int64_t now_ms, char ret[WHEN_SIZE])
 {
 	static const struct {
@@ -53,7 +107,9 @@ void when_relative(int64_t at_ms, int64_t now_ms, char ret[WHEN_SIZE])
 	/* the next smaller unit until there are two of it: "90 min" says more than "1 h" */
 	while (i + 1 < ARRAY_SIZE(steps) && distance < 2 * steps[i].ms)
 		i++;
-	int64_t n = distance / steps[i].ms;
+	/* what is to come is rounded: 15 minutes that have just begun are not 14 */
+	bool round = at_ms > now_ms && steps[i].ms > WHEN_SECOND;
+	int64_t n = (distance + (round ? steps[i].ms / 2 : 0)) / steps[i].ms;
 	if (n == 0)
 		(void)snprintf(ret, WHEN_SIZE, "now");
 	else if (at_ms > now_ms)
