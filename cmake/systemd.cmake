@@ -1,0 +1,12 @@
+# Units and what they stand on. Not below CMAKE_INSTALL_LIBDIR: systemd looks into lib alone.
+foreach(manager system user)
+	file(GLOB units CONFIGURE_DEPENDS systemd/${manager}/*)
+	foreach(unit ${units})
+		get_filename_component(name ${unit} NAME)
+		string(REGEX REPLACE "\\.in$" "" name ${name})
+		configure_file(${unit} systemd/${manager}/${name} @ONLY)
+		install(FILES ${CMAKE_CURRENT_BINARY_DIR}/systemd/${manager}/${name} DESTINATION lib/systemd/${manager})
+	endforeach()
+endforeach()
+install(FILES systemd/sysusers.conf DESTINATION lib/sysusers.d RENAME keybroker.conf)
+install(FILES systemd/tmpfiles.conf DESTINATION lib/tmpfiles.d RENAME keybroker.conf)
