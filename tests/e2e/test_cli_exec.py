@@ -82,6 +82,22 @@ def test_openais_own_url_cannot_work_with_a_litellm_key(broker, url):
     assert done.code == 78 and done.stdout == "" and "api.openai.com" in done.stderr.lower()
 
 
+@pytest.mark.parametrize("url,code,words", [
+    ("garbage", 78, "is no http or https URL"),
+    ("http://litellm.example/v1", 78, "names litellm.example:80"),
+    ("http://name:hunter2@litellm.example/v1", 78, "KEYBROKER_INSECURE_HTTP=1"),
+    ("https://litellm.example/v1", 0, "names litellm.example:443"),
+])
+def test_key_goes_to_no_host_in_clear(broker, litellm, url, code, words):
+    done = broker.cli("exec", "--", *SHOW, env={"OPENAI_BASE_URL": url})
+    assert done.code == code and words in done.stderr and "hunter2" not in done.stderr
+    if code:
+        assert done.stdout == "" and "127.0.0.1:" in done.stderr
+        wait_until(lambda: broker.admin("status")["leases"] == 0, what="the lease's end")
+    allowed = broker.cli("exec", "--", *SHOW, env={"OPENAI_BASE_URL": url, "KEYBROKER_INSECURE_HTTP": "1"})
+    assert allowed.code == (78 if url == "garbage" else 0)
+
+
 def test_exit_code_is_the_programs(broker):
     assert broker.cli("exec", "--", "sh", "-c", "exit 37").code == 37
     assert broker.cli("exec", "--", "true").code == 0

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from harness.broker import FAST, key_hash
+from harness.rpc import RpcError
 from harness.upstream import wait_gone
 from harness.wait import stays, wait_until
 
@@ -88,3 +89,19 @@ def test_small_corrections_of_the_clock_change_nothing(make_broker, litellm, clo
     litellm.clear_calls()
     clock.set(1)
     stays(lambda: litellm.calls("/key/info") == [], 0.5)
+
+
+def test_burned_key_waits_for_late_requests_whatever_the_clock_says(make_broker, litellm, clock):
+    """One that comes after the deletion would bring the key back."""
+    broker = make_broker(env=clock.env, timing={**TICK, "burn_delete_ms": 4000, "upstream_timeout_ms": 300}).start()
+    broker.wait_ready()
+    litellm.fail(path="/key/generate", delay_ms=1000, times=3)
+    with pytest.raises(RpcError):
+        broker.acquire(profile="process", bind="ttl", timeout_ms=100)
+    burned = "SELECT state FROM key WHERE state = 'burned'"
+    wait_until(lambda: broker.rows(burned), what="the burned key")
+    clock.set(HOUR)
+    broker.kill()
+    broker.start()
+    stays(lambda: broker.rows(burned), 1.0)
+    wait_until(lambda: not broker.rows(burned), 10, "its end")

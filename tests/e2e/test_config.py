@@ -288,6 +288,20 @@ def test_file_beats_the_variable(make_broker):
     assert done.code == 0 and path in done.stdout
 
 
+def test_key_of_the_files_litellm_is_not_sent_to_the_variables(make_broker, litellm):
+    """LITELLM_BASE_URL goes before the file's url: what is there must not learn the key of the file's."""
+    broker = make_broker(env={"LITELLM_MASTER_KEY": ""})
+    broker.secrets.add("sk-of-another-litellm-0123456789")
+    path = broker.write("other.key", "sk-of-another-litellm-0123456789\n")
+    broker.write_config(f'upstream {{\n  url = "http://127.0.0.1:1"\n  master_key_file = "{path}"\n}}\n' + rule_all())
+    done = broker.run_daemon()
+    assert done.code == 78 and litellm.calls() == []
+    assert "LITELLM_BASE_URL" in done.stderr and "keybroker.conf:3" in done.stderr and "LITELLM_MASTER_KEY_FILE" in done.stderr
+    broker.start(env={"LITELLM_MASTER_KEY": litellm.master_key})
+    broker.wait_ready()
+    assert litellm.chat(broker.acquire()["api_key"])[0] == 200
+
+
 def test_systemd_credential_beats_both(make_broker, litellm):
     broker = make_broker(env={"LITELLM_MASTER_KEY": "sk-wrong-master-0123456789"})
     broker.secrets.add("sk-wrong-master-0123456789")

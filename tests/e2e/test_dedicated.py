@@ -182,3 +182,22 @@ def test_rule_limits_leases_of_one_user(make_broker):
     assert refusal.value.code == "limit_exceeded"
     broker.call("release", lease=first["lease"])
     assert broker.acquire()["lease"]
+
+
+@pytest.mark.parametrize("profile", ["service", "process"])
+@pytest.mark.parametrize("limits", [MANY + rule_all(max_leases=2),
+                                    "limits {\n mints_per_minute = 100000\n leases = 2\n}\n" + rule_all()], ids=["rule", "uid"])
+def test_leases_are_limited_for_those_who_queue_for_a_key_too(make_broker, litellm, profile, limits):
+    """None of them had a lease when they asked."""
+    litellm.fail(path="/key/generate", delay_ms=300, times=-1)
+    broker = make_broker(config=limits, timing=FAST).start()
+    with broker.rpc() as connection:
+        sent = [connection.send("acquire", profile=profile, bind="ttl") for _ in range(3)]
+        replies = [connection.reply(number) for number in sent]
+    assert sorted(error["code"] if error else "" for error, _ in replies) == ["", "", "limit_exceeded"]
+    assert broker.admin("status")["leases"] == broker.count("SELECT count(*) FROM lease WHERE state = 'active'") == 2
+    broker.call("release", lease=next(reply["lease"] for _, reply in replies if reply))
+    assert broker.acquire(profile=profile, bind="ttl")["api_key"]
+    if profile == "process":
+        wait_until(lambda: len(ours(litellm, broker.user_id)) == 3, what="nothing but the shared key and those of the leases")
+    accounted_for(broker, litellm)

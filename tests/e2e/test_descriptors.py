@@ -6,11 +6,13 @@ import resource
 import pytest
 
 from harness.rpc import RpcError
+from harness.users import need_root
 from harness.wait import wait_until
 
 
 def allow(broker, more):
     """Leaves the daemon so many descriptors beyond those it has."""
+    need_root("to read a non-dumpable daemon's descriptors and to limit them")
     used = max(int(fd) for fd in os.listdir(f"/proc/{broker.pid}/fd")) + 1
     hard = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (used + more, hard))

@@ -91,8 +91,45 @@ def test_key_that_upstream_does_not_know_is_refused(quiet):
     assert done.code not in (0, 64) and not quiet.rows("SELECT id FROM key WHERE source = 'imported'")
 
 
+@pytest.mark.parametrize("restart", [False, True], ids=["same-start", "after-a-restart"])
+def test_import_after_the_start_is_generation_one_too(broker, litellm, restart):
+    """The leader minted first, as it must, but nobody had that key: its number goes on, and it goes."""
+    litellm.add_key(OLD, key_alias="something-else")
+    broker.wait_ready()
+    unused, = broker.rows("SELECT id, hash FROM key WHERE state = 'live'")
+    if restart:
+        broker.restart()
+        broker.wait_ready()
+    assert broker.cli("import", old_token(broker, alias="something-else")).code == 0
+    reply = broker.acquire()
+    assert (reply["api_key"], reply["generation"]) == (OLD, 1)
+    wait_until(lambda: unused["hash"] not in [key["token"] for key in litellm.keys()], what="its deletion")
+    wait_until(lambda: row_of(litellm, OLD)["key_alias"] == "agents-service", what="its name")
+    assert broker.admin("rotate", profile="service")["generation"] == 2
+    broker.restart()
+    assert broker.acquire()["generation"] == 2
+
+
+@pytest.mark.parametrize("bind", ["ttl", "process"])
+def test_import_gets_the_next_number_if_somebody_had_the_key(broker, litellm, bind):
+    litellm.add_key(OLD, key_alias="something-else")
+    lease = broker.acquire(bind=bind)
+    if bind == "ttl":
+        broker.call("release", lease=lease["lease"])
+    broker.restart()
+    assert broker.cli("import", old_token(broker, alias="something-else")).code == 0
+    assert broker.acquire()["generation"] == 2 and litellm.chat(lease["api_key"])[0] == 200
+
+
+@pytest.mark.parametrize("tail,warned", [("/v1", False), ("/v1/", False), ("", False), ("/", False), ("/v2", True)])
+def test_only_another_base_url_is_worth_a_warning(quiet, litellm, tail, warned):
+    done = quiet.cli("import", old_token(quiet, base_url=litellm.url + tail))
+    assert done.code == 0 and ("another base URL" in done.stderr) == warned
+    assert ("another base URL" in quiet.log) == warned
+
+
 def test_import_over_a_live_key_takes_its_place(broker, litellm):
-    """The leader minted first: the imported key becomes the next generation, and the one before it retires."""
+    """Somebody had the key: the imported one becomes the next generation, and the one before it retires."""
     litellm.add_key(OLD, key_alias="something-else")
     before = broker.acquire()["api_key"]
     assert broker.cli("import", old_token(broker, alias="something-else")).code == 0

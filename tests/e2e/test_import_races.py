@@ -4,7 +4,7 @@ import pytest
 
 from harness.broker import DROPIN, FAST, MANY, key_hash, rule_all
 from harness.rpc import RpcError
-from harness.upstream import row_of
+from harness.upstream import row_of, unread_answers
 from harness.wait import wait_until
 
 OLD = "sk-of-the-old-provisioner-0123456789"
@@ -17,7 +17,7 @@ def test_rotation_at_once_after_an_import_names_the_old_key_once(make_broker, li
     litellm.add_key(OLD, key_alias="old-name")
     broker = make_broker(timing=FAST).start()
     broker.secrets.add(OLD)
-    broker.wait_ready()
+    broker.acquire()
     litellm.fail(path="/key/update", delay_ms=200, times=-1)
     broker.admin("import", token=OLD, alias="old-name")
     wait_until(lambda: [call for call in litellm.calls("/key/update") if call["alias"] == "agents-service"], what="its renaming")
@@ -62,11 +62,45 @@ def _granted(broker, name):
         return None
 
 
+@pytest.mark.parametrize("alias", ["alias-a", "old-name"], ids=["set aside", "unknown"])
+def test_two_imports_of_one_key_in_one_turn_adopt_it_once(make_broker, litellm, alias):
+    """Both have been told by upstream that it is alive, and neither is on record yet."""
+    litellm.add_key(OLD, key_alias=alias)
+    broker = make_broker(config=TWO, env=DROPIN, timing={**FAST, "sweep_every_ms": 600000}).start()
+    broker.secrets.add(OLD)
+    for name in ("service", "a", "b"):
+        broker.wait_ready(name)
+    litellm.fail(path="/key/info", delay_ms=300, times=2)
+    with broker.rpc(admin=True) as connection:
+        sent = [connection.send("import", profile=name, token=OLD, alias="old-name") for name in "ab"]
+        wait_until(lambda: len([call for call in litellm.calls("/key/info") if key_hash(OLD) in call["targets"]]) == 2,
+                   what="both questions")
+        with broker.locked(), broker.held_in_a_turn():
+            wait_until(lambda: unread_answers(litellm) == 2, what="both answers")
+        errors = [connection.reply(number)[0] for number in sent]
+    assert [error and error["code"] for error in errors] in ([None, "invalid_request"], ["invalid_request", None])
+    assert broker.count("SELECT count(*) FROM key WHERE hash = ?", key_hash(OLD)) == 1 and len(broker.audit(event="import")) == 1
+    assert sorted(broker.acquire(profile=name, bind="ttl")["api_key"] == OLD for name in "ab") == [False, True]
+
+
+def test_key_that_was_set_aside_for_one_profile_is_imported_into_another(make_broker, litellm):
+    litellm.add_key(OLD, key_alias="alias-a")
+    broker = make_broker(config=TWO, env=DROPIN, timing=FAST).start()
+    broker.secrets.add(OLD)
+    for name in "ab":
+        broker.wait_ready(name)
+    assert broker.admin("import", profile="b", token=OLD, alias="old-name")["profile"] == "b"
+    assert broker.acquire(profile="b", bind="ttl")["api_key"] == OLD != broker.acquire(profile="a", bind="ttl")["api_key"]
+    row, = broker.audit(event="import")
+    assert row["profile"] == "b" and row["key_tag"] == broker.tag(OLD)
+    wait_until(lambda: row_of(litellm, OLD)["key_alias"] == "alias-b", what="its name")
+
+
 def test_key_of_another_broker_is_not_imported(broker, litellm):
     litellm.add_key(OLD, key_alias="theirs", user_id="keybroker:another",
                     metadata={"keybroker": {"install": "another", "intent": "theirs"}})
     broker.secrets.add(OLD)
     with pytest.raises(RpcError) as refusal:
         broker.admin("import", token=OLD, alias="theirs")
-    assert refusal.value.code == "upstream_refused" and "another broker" in refusal.value.text
+    assert refusal.value.code == "invalid_request" and "another broker" in refusal.value.text
     assert row_of(litellm, OLD)["key_alias"] == "theirs" and broker.acquire()["api_key"] != OLD

@@ -12,9 +12,10 @@ import time
 import pytest
 
 from harness import build
-from harness.broker import DROPIN, FAST, MANY, key_hash, rule_all
+from harness.broker import DROPIN, FAST, MANY, key_hash, machine_id, rule_all
+from harness.disk import small_disk
 from harness.rpc import Closed, RpcError
-from harness.upstream import accounted_for, ours
+from harness.upstream import accounted_for, ours, row_of
 from harness.users import STRANGER, need_root
 from harness.wait import stays, wait_until
 
@@ -101,9 +102,7 @@ def test_stop_answers_waiting_callers(make_broker, litellm):
         waiting = connection.send("acquire", profile="process")
         wait_until(lambda: len(litellm.calls("/key/generate")) == 2, what="the POST")
         broker.stop()
-        with contextlib.suppress(Closed):
-            error, _ = connection.reply(waiting)
-            assert error["code"] == "not_leader"
+        assert connection.reply(waiting)[0]["code"] == "not_leader"
 
 
 def test_stop_does_not_wait_for_a_hanging_upstream(make_broker, litellm):
@@ -134,42 +133,7 @@ def test_stop_finishes_the_turn(make_broker):
     assert answered <= stored
 
 
-# --- a second daemon ---
-
-def test_second_daemon_exits_75_and_names_the_leader(broker):
-    second = broker.run_daemon()
-    assert second.code == 75 and str(broker.pid) in second.stderr
-    assert broker.call("whoami") and broker.acquire()["generation"] == 1
-
-
-def test_second_daemon_leaves_sockets_and_state_alone(broker):
-    before = (os.stat(broker.socket).st_ino, os.stat(broker.admin_socket).st_ino)
-    term = broker.admin("status")["term"]
-    assert broker.run_daemon().code == 75
-    assert before == (os.stat(broker.socket).st_ino, os.stat(broker.admin_socket).st_ino)
-    assert broker.admin("status")["term"] == term
-
-
-def test_ten_daemons_at_once_on_a_fresh_state_yield_one_leader(make_broker, litellm):
-    broker = make_broker()
-    command, env = broker.command(), broker.env
-    logs = [open(broker.path(f"log-{number}"), "wb") for number in range(10)]
-    daemons = [subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log) for log in logs]
-    try:
-        wait_until(lambda: sum(daemon.poll() is None for daemon in daemons) == 1, 20, "nine have given up")
-        leader, = [daemon for daemon in daemons if daemon.poll() is None]
-        wait_until(lambda: os.path.exists(broker.admin_socket) and broker.wait_ready(), what="the tenth leads")
-        assert {daemon.returncode for daemon in daemons if daemon is not leader} == {75}
-        assert broker.admin("status")["pid"] == leader.pid and broker.admin("status")["term"] == 1
-        assert len(litellm.keys()) == 1
-        leader.terminate()
-        assert leader.wait(10) == 0
-    finally:
-        for daemon, log in zip(daemons, logs):
-            daemon.kill()
-            daemon.wait()
-            log.close()
-
+# --- terms ---
 
 def test_each_start_has_a_higher_term(broker):
     terms = [broker.admin("status")["term"]]
@@ -179,15 +143,6 @@ def test_each_start_has_a_higher_term(broker):
     broker.start()
     terms.append(broker.admin("status")["term"])
     assert terms == [1, 2, 3]
-
-
-def test_stopped_leader_still_leads(broker):
-    broker.process.send_signal(signal.SIGSTOP)
-    try:
-        assert broker.run_daemon().code == 75
-    finally:
-        broker.process.send_signal(signal.SIGCONT)
-    assert broker.call("whoami")
 
 
 def test_leader_of_another_boot_is_not_believed(broker):
@@ -278,7 +233,7 @@ def test_sighup_with_a_bad_file_keeps_the_old_and_says_where(make_broker, text, 
 def test_reload_by_rpc_answers_what_came_of_it(make_broker):
     broker = make_broker(config=MANY + rule_all(), env=DROPIN).start()
     broker.write_config(MANY + rule_all() + 'profile "x" { mode = dedicated models = { "gpt-5" } }\n')
-    assert broker.admin("reload") == {"profiles": 3, "rules": 1}
+    assert broker.admin("reload") == {"profiles": 3, "rules": 1}  # and nothing waits for a restart
     broker.write_config("durability = sometimes\n")
     with pytest.raises(RpcError) as refusal:
         broker.admin("reload")
@@ -302,6 +257,28 @@ def test_reload_reads_the_master_key_file_again(make_broker, litellm):
 def test_reload_says_that_the_environments_master_key_stays(make_broker):
     broker = make_broker().start()
     assert "LITELLM_MASTER_KEY_FILE" in reloaded(broker, "LITELLM_MASTER_KEY")
+
+
+def test_upstream_stays_until_a_restart(make_broker, litellm):
+    """It is needed for the keys that go with their profiles."""
+    broker = make_broker(upstream=None, timing={**FAST, "grace_ms": 200})
+    broker.secrets.update(["provider-secret-0123456789", litellm.master_key])
+    provider, master = broker.write("provider", "provider-secret-0123456789"), broker.write("master", litellm.master_key)
+    without = MANY + rule_all() + f'profile "fixed" {{ mode = static key_file = "{provider}" }}\n'
+    broker.write_config(without + f'upstream {{ url = "{litellm.url}" master_key_file = "{master}" }}\n'
+                        'profile "x" { mode = shared models = { "gpt-5" } }\n')
+    broker.start()
+    broker.wait_ready("x")
+    key = broker.acquire(profile="x", bind="ttl")["api_key"]
+    broker.write_config(without)
+    for _ in range(2):
+        assert "restart" in reloaded(broker, "upstream changes at a restart only")
+        upstream = broker.admin("status")["upstream"]
+        assert upstream["url"] == litellm.url and upstream["master_key"]["source"] == "file"
+    wait_until(lambda: not litellm.keys(), what="the deletion of the key whose profile has gone")
+    assert litellm.chat(key)[0] == 401
+    broker.restart()
+    assert "url" not in broker.admin("status")["upstream"] and broker.acquire(profile="fixed")["mode"] == "static"
 
 
 def test_profile_that_leaves_the_configuration_retires_its_key(make_broker, litellm):
@@ -377,6 +354,21 @@ def test_reset_state_begins_anew(broker, litellm):
     assert broker.acquire()["api_key"] != old
 
 
+def test_reset_state_says_what_becomes_of_the_old_keys(make_broker, litellm):
+    broker = make_broker(timing=FAST).start("--reset-state")
+    broker.wait_ready()
+    assert "old state" not in broker.log, "there was none"
+    old = broker.acquire(profile="process", bind="ttl")["api_key"]
+    name = row_of(litellm, old)["key_alias"]
+    broker.restart("--reset-state")
+    said = next(line for line in broker.log_since_start.splitlines() if "keys of the old state go on working" in line)
+    assert "until the sweep" in said and broker.user_id in said
+    if not machine_id():
+        return  # the new state is another install, which does not know whose they are
+    swept = wait_until(lambda: [row for row in broker.audit(event="sweep") if row["key_tag"] == broker.tag(old)], what="its row")
+    assert swept[0]["detail"].startswith(name + ": ") and row_of(litellm, old) is None
+
+
 def test_readable_seal_key_is_refused(broker):
     broker.stop()
     os.chmod(broker.path("config/keybroker/seal.key"), 0o644)
@@ -400,46 +392,63 @@ def test_damaged_table_is_not_served(broker, table):
     assert done.code != 0 and ("damaged" in done.stderr or "corrupt" in done.stderr), done
 
 
-def test_full_disk_lets_no_key_out_and_service_resumes(make_broker):
-    need_root()
-    broker = make_broker(timing={"checkpoint_every_ms": 1000})
-    small = broker.path("state")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", small], check=False,
-                             capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip("needs mount(2) for a small file system")
-    try:
-        _fill_and_empty(broker)
-        broker.stop()
-    finally:
-        if broker.running:
-            broker.kill()
-        subprocess.run(["umount", "-l", small], check=True)
-
-
-def _fill_and_empty(broker):
-    broker.start()
-    broker.wait_ready()
-    held = broker.acquire(bind="ttl")
-    ballast = broker.path("state/ballast")
-    with open(ballast, "wb") as file, contextlib.suppress(OSError):
+def _fill(broker):
+    """Until no acquire is granted any more; -> the refusal."""
+    with open(broker.path("state/ballast"), "wb") as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(65536))
             file.flush()
     with broker.rpc() as connection:
-        error = None
         for _ in range(20000):  # what the log already has room for may still be granted, and is on record
             error, result = connection.reply(connection.send("acquire", bind="ttl"))
             if error:
-                break
+                return error
             broker.remember(result)
-        assert error and error["code"] == "audit_unavailable", error
-        assert connection.call("whoami") and broker.running
+    return None
+
+
+def test_full_disk_lets_no_key_out_and_service_resumes(make_broker):
+    need_root()
+    broker = make_broker(timing={"checkpoint_every_ms": 1000})
+    with small_disk(broker):
+        broker.start()
+        broker.wait_ready()
+        held = broker.acquire(bind="ttl")
+        error = _fill(broker)
+        assert error["code"] == "audit_unavailable" and "make room" in error["message"]
+        assert broker.call("whoami") and broker.running
         assert broker.call("release", lease=held["lease"])["released"] is True, "the reserve is for this"
-    stored = broker.count("SELECT count(*) FROM audit WHERE event = 'acquire' AND outcome = 'ok'")
-    assert stored == broker.count("SELECT count(*) FROM lease")
-    os.unlink(ballast)
-    wait_until(lambda: _granted(broker), 10, "service resumes by itself")
+        stored = broker.count("SELECT count(*) FROM audit WHERE event = 'acquire' AND outcome = 'ok'")
+        assert stored == broker.count("SELECT count(*) FROM lease")
+        os.unlink(broker.path("state/ballast"))
+        wait_until(lambda: _granted(broker), 10, "service resumes by itself")
+        broker.stop()
+
+
+def test_full_disk_leaves_the_reserve_to_revocations_and_releases(make_broker, litellm):
+    """Whatever else is asked for all the time, and in the same turn."""
+    need_root()
+    broker = make_broker(timing={**FAST, "checkpoint_every_ms": 60000})
+    with small_disk(broker):
+        broker.start()
+        broker.wait_ready()
+        held = [broker.acquire(bind="ttl")["lease"] for _ in range(30)]
+        key = broker.acquire(profile="process", bind="ttl")["api_key"]
+        assert _fill(broker)["code"] == "audit_unavailable"
+        refused = 0
+        with broker.rpc() as connection:
+            for lease in held:
+                others = [connection.send("acquire", bind="ttl") for _ in range(8)]
+                assert connection.call("release", lease=lease)["released"] is True
+                errors = [error for error, _ in map(connection.reply, others) if error]
+                assert {error["code"] for error in errors} <= {"audit_unavailable"}  # a log that was moved gives room
+                refused += len(errors)
+        assert refused >= 8
+        assert broker.admin("revoke", key_hash=key_hash(key))["keys"] == 1
+        wait_until(lambda: litellm.chat(key)[0] == 401, what="its deletion")
+        wait_until(lambda: broker.count("SELECT count(*) FROM key WHERE hash = ? AND state = 'deleted'", key_hash(key)) == 1,
+                   what="its end on record")
+        assert broker.log.count("make room") < 30, "said, but not for each request"
 
 
 def _granted(broker):
@@ -487,6 +496,15 @@ def test_checkpoints_keep_the_log_small_and_lose_nothing(make_broker):
     assert os.path.getsize(broker.db + "-wal") < 8 << 20
     assert broker.count("SELECT count(*) FROM audit WHERE event = 'acquire'") == 1600
     assert broker.rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+
+
+def test_a_long_log_does_not_wait_for_its_tick(make_broker):
+    broker = make_broker(timing={"checkpoint_every_ms": 3600000}).start()
+    broker.wait_ready()
+    with broker.rpc() as connection:
+        for _ in range(1000):
+            connection.call("acquire", bind="ttl")
+    assert 4 << 20 <= os.path.getsize(broker.db + "-wal") < 5 << 20
 
 
 @pytest.mark.parametrize("durability", ["crash", "power_loss"])

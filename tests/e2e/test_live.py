@@ -9,6 +9,7 @@ import pytest
 from harness import build
 from harness.broker import FAST, MANY, key_hash, rule_all
 from harness.holder import Holder
+from harness.instances import mint_through_a_failover
 from harness.rpc import Closed, RpcError
 from harness.upstream import accounted_for, ours, row_of, wait_gone
 from harness.wait import stays, wait_until
@@ -96,6 +97,12 @@ def test_dead_key_is_replaced_at_restart(started, live, death):
     wait_until(lambda: started.acquire(timeout_ms=20000)["api_key"] != old, 20, "a replacement")
     new = started.acquire()
     assert live.chat(new["api_key"])[0] == 200 and row_of(live, new["api_key"])["key_alias"] == live.tag
+
+
+@pytest.mark.parametrize("point", ["mint.before_post", "mint.after_post", "mint.after_info"])
+def test_failover_in_the_middle_of_a_mint(make_live_broker, live, point):
+    broker = make_live_broker(config=MANY + rule_all(), timing=TIMES)
+    mint_through_a_failover(broker, live, point)
 
 
 def test_rotation_makes_before_it_breaks(started, live):

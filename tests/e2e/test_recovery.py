@@ -44,13 +44,14 @@ def quietly(*gone):
 
 
 def everything_that_mints(broker, litellm):
-    """Meets every fail point of a living broker: mint, share, rename, team, import, rotate, prolong, release, delete."""
+    """Meets every fail point of a living broker: mint, share, rename, team, import, rotate, prolong, release, delete, prune."""
     deadline = time.monotonic() + 15
     steps = [lambda: broker.acquire(profile="process", timeout_ms=3000),
              lambda: broker.acquire(timeout_ms=3000),
              lambda: broker.admin("rotate", profile="service", timeout_ms=3000),
              lambda: broker.call("release", lease=broker.acquire(profile="process", bind="ttl", timeout_ms=3000)["lease"]),
              lambda: broker.acquire(profile="short", bind="ttl", ttl_ms=4000, timeout_ms=3000),
+             lambda: broker.admin("audit_prune", before_ms=int(time.time() * 1000), not_exported=True),
              lambda: abandon(broker, litellm)]
     for step in steps:
         if broker.running:

@@ -19,7 +19,7 @@ def test_import_of_a_profile_that_goes_meanwhile_is_refused(make_broker, litellm
     broker.secrets.add(OLD)
     broker.wait_ready("x")
     litellm.clear_calls()
-    litellm.fail(path="/key/info", delay_ms=400)
+    litellm.fail(path="/key/info", delay_ms=1500)
     with broker.rpc(admin=True) as connection:
         waiting = connection.send("import", profile="x", token=OLD, alias="xx-old")
         wait_until(lambda: [call for call in litellm.calls("/key/info") if key_hash(OLD) in call["targets"]], what="the question")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.broker import FAST, key_hash
+from harness.broker import DROPIN, FAST, MANY, key_hash, rule_all
 from harness.rpc import RpcError
 from harness.upstream import row_of, wait_gone
 from harness.wait import wait_until
@@ -22,7 +22,8 @@ def test_by_lease_takes_the_dedicated_key_down(broker, litellm):
 
 def test_by_lease_leaves_a_shared_key_that_others_hold(broker, litellm):
     one, two = broker.acquire(), broker.acquire()
-    assert broker.admin("revoke", lease=one["lease"]) == {"leases": 1, "keys": 0}
+    assert broker.admin("revoke", lease=one["lease"]) == {
+        "leases": 1, "keys": 0, "kept": [{"profile": "service", "mode": "shared"}]}
     assert litellm.chat(two["api_key"])[0] == 200
 
 
@@ -91,3 +92,105 @@ def test_old_provisioners_key_is_taken_down_after_a_restart_too(make_broker, lit
     broker.restart()
     assert broker.admin("revoke", key_hash=key_hash(old))["keys"] == 1
     wait_gone(litellm, old)
+
+
+def test_retiring_key_that_was_revoked_is_not_kept_for_its_grace_by_a_restart(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "grace_ms": 600000}).start()
+    old = broker.acquire()["api_key"]
+    assert broker.admin("rotate", profile="service")["retiring"]["leases"] == 1
+    litellm.fail(path="/key/delete", status=503, times=-1)
+    litellm.fail(path="/key/block", status=503, times=-1)
+    assert broker.admin("revoke", key_hash=key_hash(old))["keys"] == 1
+    broker.kill()
+    litellm.clear()
+    broker.start()
+    wait_gone(litellm, old)
+
+
+# --- a profile that has left the configuration ---
+
+GOING = 'profile "gone" {{ mode = {} models = {{ "gpt-5" }} }}\n'
+
+
+@pytest.fixture
+def removed(make_broker):
+    """Makes a broker whose profile `gone` has a lease and is then taken out of the file; -> it, the key it gave out."""
+    def make(mode="shared", hold=True):
+        broker = make_broker(config=MANY + rule_all() + GOING.format(mode), env=DROPIN, timing=FAST).start()
+        broker.wait_ready()
+        key = broker.acquire(profile="gone", bind="ttl")["api_key"]
+        if not hold:
+            broker.admin("revoke", lease=broker.admin("leases")["leases"][0]["lease"])
+        broker.write_config(MANY + rule_all())
+        broker.admin("reload")
+        return broker, key
+    return make
+
+
+@pytest.mark.parametrize("mode", ["shared", "dedicated"])
+def test_removed_profile_is_shown_and_revoked(removed, litellm, mode):
+    broker, key = removed(mode)
+    shown = broker.profile("gone")
+    assert (shown["state"], shown["mode"], shown["leases"]) == ("removed", mode, 1)
+    assert [old["key_hash"] for old in shown["retiring"]] == [key_hash(key)[:8]][:mode == "shared"]
+    assert litellm.chat(key)[0] == 200
+    assert broker.admin("revoke", profile="gone") == {"leases": 1, "keys": 1}
+    wait_gone(litellm, key)
+    wait_until(lambda: "gone" not in [p["name"] for p in broker.admin("status")["profiles"]], what="its row has gone")
+    with pytest.raises(RpcError) as refusal:
+        broker.admin("revoke", profile="gone")
+    assert refusal.value.code == "unknown_profile"
+
+
+def test_removed_profiles_key_goes_with_its_last_lease(removed, litellm):
+    """FAST has the usual grace, 5 minutes: it is for those who may take another key, and here is none."""
+    broker, key = removed()
+    assert litellm.chat(key)[0] == 200 and broker.profile("gone")["retiring"]
+    broker.admin("revoke", lease=broker.admin("leases")["leases"][0]["lease"])
+    wait_gone(litellm, key)
+
+
+def test_removed_profiles_key_without_a_lease_goes_at_once(removed, litellm):
+    broker, key = removed(hold=False)
+    wait_gone(litellm, key)
+    assert broker.profile()["state"] == "ready"
+
+
+# --- what the reply tells ---
+
+def test_reply_tells_that_litellm_cannot_be_reached_and_status_what_is_due(make_broker, own_litellm):
+    broker = make_broker(upstream=own_litellm, timing=FAST).start()
+    key = broker.acquire()["api_key"]
+    own_litellm.stop()
+    with pytest.raises(RpcError):
+        broker.acquire(profile="process", timeout_ms=500)
+    done = broker.cli("revoke", "--profile", "service")
+    assert done.code == 75 and "1 lease ended, 1 key being taken down" in done.stdout
+    assert "cannot be reached since 20" in done.stderr and "keeps trying" in done.stderr
+    reply = broker.admin("revoke", key_hash=key_hash(key))  # again, as somebody in doubt would
+    assert reply["keys"] == 1 and reply["pending"]["keys"] == 1 and reply["pending"]["error"]
+    assert "due since 20" in broker.cli("status").ok()
+    own_litellm.start()
+    wait_gone(own_litellm, key)
+
+
+@pytest.mark.parametrize("target", ["lease", "uid"])
+def test_shared_key_that_stays_is_said_to_stay(broker, litellm, target):
+    lease = broker.acquire()
+    done = broker.cli("revoke", f"--{target}", str({"lease": lease["lease"], "uid": os.getuid()}[target]))
+    assert done.ok() == "1 lease ended, 0 keys being taken down\n"
+    assert "profile service was not revoked" in done.stderr and "`keybroker revoke --profile service`" in done.stderr
+    assert "60 s" not in done.stderr and litellm.chat(lease["api_key"])[0] == 200
+
+
+def test_static_key_stays_with_the_provider(make_broker):
+    broker = make_broker(upstream=None, env={"OPENAI_API_KEY": "sk-proj-of-the-operator-0123456789"}).start()
+    broker.acquire()
+    done = broker.cli("revoke", "--profile", "service")
+    assert done.code == 0 and "provider" in done.stderr and "--profile" not in done.stderr
+
+
+@pytest.mark.parametrize("target", [("--key-hash", "12345678"), ("--uid", "999999"), ("--profile", "process")], ids=" ".join)
+def test_nothing_that_matches_is_no_success(broker, target):
+    done = broker.cli("revoke", *target)
+    assert done.code == 65 and "nothing was revoked" in done.stderr and "60 s" not in done.stderr

@@ -33,6 +33,17 @@ def test_old_key_is_renamed_before_the_new_one_is_made(broker, litellm):
     assert len(litellm.calls("/key/generate")) == 1
 
 
+def test_record_of_the_old_key_names_its_generation(broker):
+    keys = [broker.acquire()["api_key"]]
+    broker.admin("rotate", profile="service")
+    keys.append(broker.acquire()["api_key"])
+    broker.admin("revoke", profile="service")
+    rows = wait_until(lambda: len(broker.audit(event="retire")) == 2 and broker.audit(event="retire"), what="both rows")
+    assert [row["key_tag"] for row in rows] == [broker.tag(key) for key in keys]
+    assert rows[0]["detail"] == "generation 1, agents-service.g1: a newer generation is live"
+    assert rows[1]["detail"].startswith("generation 2, agents-service") and rows[1]["detail"].endswith(": revoked")
+
+
 def test_old_key_goes_by_hash_when_its_grace_is_over(make_broker, litellm):
     broker = make_broker(timing=QUICK).start()
     old = broker.acquire()["api_key"]
@@ -136,6 +147,23 @@ def test_concurrent_rotations_are_one_or_in_order(broker, litellm):
     assert generations == sorted(generations) and generations[0] == 2
     assert broker.acquire()["generation"] == generations[-1]
     assert [key["key_alias"] for key in litellm.keys()].count("agents-service") == 1
+
+
+@pytest.mark.parametrize("waits", [(30000, 50), (50, 30000)])
+def test_each_who_asked_for_a_rotation_waits_as_long_as_it_said(make_broker, litellm, waits):
+    broker = make_broker(timing=QUICK).start()
+    broker.wait_ready()
+    litellm.fail(path="/key/generate", status=503, times=-1)
+    with broker.rpc(admin=True) as one, broker.rpc(admin=True) as other:
+        sent = [(connection, connection.send("rotate", profile="service", timeout_ms=wait), wait)
+                for connection, wait in zip((one, other), waits)]
+        for connection, number, _ in sorted(sent, key=lambda each: each[2])[:1]:
+            error, _ = connection.reply(number, 10)
+            assert error["code"] == "upstream_unavailable" and "goes on by itself" in error["message"]
+        connection, number, _ = max(sent, key=lambda each: each[2])
+        assert not connection.has_reply(number)
+        litellm.clear()
+        assert connection.result(number, 20)["generation"] == 2
 
 
 def test_old_key_deleted_behind_our_back_is_no_obstacle(broker, litellm):

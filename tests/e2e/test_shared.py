@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness.broker import FAST, key_hash, rule_all
+from harness.broker import FAST, MANY, key_hash, machine_id, rule_all
 from harness.rpc import RpcError
 from harness.upstream import ours, row_of
 from harness.wait import stays, wait_until
@@ -195,7 +195,10 @@ def test_deleted_state_forces_a_new_key(broker, litellm):
     new = broker.acquire()
     assert new["api_key"] != old and new["generation"] == 1
     assert litellm.chat(new["api_key"])[0] == 200
-    assert row_of(litellm, new["api_key"])["key_alias"] == "agents-service", "our own key's name is freed for it"
+    name = "agents-service"  # freed by our own key; without a machine id that is another install's
+    if not machine_id():
+        name += f"-{broker.install[:6]}"
+    assert row_of(litellm, new["api_key"])["key_alias"] == name
 
 
 # --- other profiles than the drop-in's ---
@@ -232,6 +235,32 @@ profile "openai" {{ mode = static key_file = "{path}" base_url = "https://llm.ex
     assert reply["api_key"] == "provider-secret-0123456789" and reply["mode"] == "static"
     assert reply["base_url"] == "https://llm.example.org/v1" and reply["generation"] == 0
     assert "expires_at_ms" not in reply
+
+
+@pytest.mark.parametrize("mode", ["shared", "dedicated"])
+def test_lease_of_the_static_time_is_unknown_once_the_profile_has_keys_of_its_own(make_broker, mode):
+    broker = make_broker()
+    path = broker.write("provider.key", "provider-secret-0123456789\n")
+    broker.secrets.add("provider-secret-0123456789")
+    broker.write_config(MANY + rule_all() + f'''
+profile "openai" {{ mode = static key_file = "{path}" base_url = "https://llm.example.org/v1" }}
+''')
+    broker.start()
+    asked = {"profile": "openai", "bind": "ttl", "request_id": "one"}
+    before = broker.acquire(**asked)
+    broker.write_config(MANY + rule_all() + f'''
+profile "openai" {{ mode = {mode} models = {{ "gpt-5" }} }}
+''')
+    broker.reload()
+    wait_until(lambda: broker.profile("openai")["mode"] == mode, what="the reload")
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(lease=before["lease"])
+    assert refusal.value.code == "unknown_lease"
+    now = broker.acquire(**asked)
+    assert now["mode"] == mode and now["lease"] != before["lease"]
+    assert broker.acquire(**asked)["lease"] == now["lease"]
+    assert broker.call("release", lease=before["lease"])["released"] is True
+    assert broker.acquire(**asked)["lease"] == now["lease"]
 
 
 def test_static_key_file_that_others_can_read_is_refused(make_broker):

@@ -2,23 +2,11 @@
 
 import contextlib
 import os
-import signal
-import sqlite3
 import subprocess
 
 from harness.broker import FAST
+from harness.users import need_root
 from harness.wait import wait_until
-
-
-@contextlib.contextmanager
-def held_back(broker):
-    """While the database is locked, a start cannot get beyond the claim."""
-    database = sqlite3.connect(broker.db, timeout=5)
-    try:
-        database.execute("BEGIN IMMEDIATE")
-        yield
-    finally:
-        database.close()
 
 
 def has_open(process, path):
@@ -32,8 +20,9 @@ def has_open(process, path):
 # --- signals ---
 
 def test_hangup_during_the_start_does_not_end_it(broker):
+    need_root("to read a non-dumpable daemon's descriptors")
     broker.stop()
-    with held_back(broker):
+    with broker.locked():  # a start cannot get beyond the claim
         broker.spawn()
         wait_until(lambda: has_open(broker.process, broker.db), what="the store is being opened")
         broker.reload()
@@ -83,11 +72,8 @@ def test_state_of_a_living_leader_is_not_set_aside(make_broker, litellm):
 
 def test_state_of_a_stopped_leader_is_not_set_aside(broker):
     """Stopped by a signal it answers on no socket, yet it lives."""
-    os.kill(broker.pid, signal.SIGSTOP)
-    try:
+    with broker.frozen():
         assert beside(broker, "--reset-state")[0] == 75
-    finally:
-        os.kill(broker.pid, signal.SIGCONT)
     assert broker.acquire()["api_key"]
 
 

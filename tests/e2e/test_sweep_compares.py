@@ -4,7 +4,7 @@ import pytest
 
 from harness.broker import FAST, MANY, key_hash, rule_all
 from harness.upstream import row_of
-from harness.wait import wait_until
+from harness.wait import stays, wait_until
 
 
 @pytest.fixture
@@ -43,3 +43,20 @@ def test_upstream_that_comes_with_a_reload_is_swept(make_broker, litellm):
     broker.write_config(upstream + MANY + rule_all() + static.format(path))
     broker.admin("reload")
     wait_until(lambda: row_of(litellm, stray) is None, 5, "the sweep")
+
+
+def test_stray_that_is_imported_while_another_is_deleted_stays(make_broker, litellm):
+    broker = make_broker(timing=FAST).start()
+    broker.wait_ready()
+    strays = [f"sk-stray-{n}-of-this-install-0123456789" for n in range(2)]
+    litellm.fail(path="/key/delete", delay_ms=1500, times=1)
+    for stray in strays:
+        broker.secrets.add(stray)
+        litellm.add_key(stray, key_alias=stray[:11], user_id=broker.user_id)
+    call = wait_until(lambda: litellm.calls("/key/delete"), 5, "the first deletion")[0]
+    going, kept = sorted(strays, key=lambda stray: key_hash(stray) not in call["targets"])
+    broker.admin("import", profile="service", token=kept, alias="kept")
+    assert row_of(litellm, going), "the deletion was still under way"
+    wait_until(lambda: row_of(litellm, going) is None, 5, "the first deletion")
+    stays(lambda: row_of(litellm, kept) is not None, 1.2)
+    assert broker.acquire(bind="ttl")["api_key"] == kept and litellm.chat(kept)[0] == 200

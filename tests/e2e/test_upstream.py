@@ -324,6 +324,15 @@ def test_server_that_is_no_litellm_yields_no_key(make_broker, answer):
         assert broker.profile()["state"] == "waiting"
 
 
+def test_404_of_a_server_that_is_no_litellm_names_who_was_asked(make_broker):
+    answer = b'HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\n{"detail":"not found"}'
+    with listening(answer) as (port, _):
+        broker = make_broker(env={"LITELLM_BASE_URL": f"http://127.0.0.1:{port}"}, timing=FAST).start()
+        wait_until(lambda: broker.profile().get("error"), what="the failure")
+        assert re.search(rf"no key could be made: http://127.0.0.1:{port}/\S+ answered HTTP 404; .*not found", broker.log)
+        assert f"http://127.0.0.1:{port}/" in refusal_of(broker, timeout_ms=300).text
+
+
 def test_duplicate_alias_that_is_not_ours_gets_another_name(ready, litellm):
     """400 'already exists' though nothing of ours carries the name: success only if /key/info shows our intent."""
     litellm.fail(path="/key/generate", duplicate_alias=True)

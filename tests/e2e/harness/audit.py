@@ -1,6 +1,7 @@
 """The audit seen from outside: an own reckoning of the chain from the seal key and the rows of the database."""
 
 import hashlib
+import sqlite3
 import struct
 
 CONTEXT = b"keybrkr1"
@@ -25,20 +26,62 @@ def encode(row):
         return b"".join(struct.pack(">Q", row[name] & 0xFFFFFFFFFFFFFFFF) for name in names)
 
     def texts(names):
-        encoded = [(row[name] or "").encode() for name in names]
+        encoded = [text if isinstance(text, bytes) else (text or "").encode() for text in map(row.get, names)]
         return b"".join(struct.pack(">I", len(text)) + text for text in encoded)
     return integers(INTEGERS) + texts(WORDS) + integers(PEER) + texts(REST)
+
+
+def link(audit_key, previous, encoded):
+    """The hash of a row after one with the hash `previous`."""
+    return hashlib.blake2b(previous + encoded, digest_size=32, key=audit_key).digest()
 
 
 def chain(seal_key, rows):
     """The hash that each row must have, in order."""
     key, previous = subkey(seal_key, AUDIT_SUBKEY), bytes(32)
     for row in rows:
-        previous = hashlib.blake2b(previous + encode(row), digest_size=32, key=key).digest()
+        previous = link(key, previous, encode(row))
         yield previous
+
+
+def sign(seal_key, kind, data):
+    """A signature with the audit key: the kind stands where a row has the hash of the row before."""
+    return link(subkey(seal_key, AUDIT_SUBKEY), kind.encode().ljust(32, b"\0"), data)
+
+
+def checkpoint_mac(seal_key, row):
+    """What a row of audit_checkpoint must be signed with."""
+    numbers = struct.pack(">QQQ", row["sequence"], row["count"], row["pruned_at_ms"])
+    return sign(seal_key, "keybroker audit checkpoint", numbers + bytes(row["hash"]))
 
 
 def tag(seal_key, key):
     """The tag by which the audit names a key."""
-    name = hashlib.sha256(key.encode()).hexdigest().encode()
-    return hashlib.blake2b(name, digest_size=16, key=subkey(seal_key, TAG_SUBKEY)).hexdigest()
+    return tag_of_hash(subkey(seal_key, TAG_SUBKEY), hashlib.sha256(key.encode()).hexdigest())
+
+
+def tag_of_hash(tag_key, key_hash):
+    """The same by the key's SHA-256 in hex."""
+    return hashlib.blake2b(key_hash.encode(), digest_size=16, key=tag_key).hexdigest()
+
+
+def fill(broker, count, first=None, **columns):
+    """Rows as no broker ever wrote them, into the state of one that is stopped: a long audit in no time."""
+    database = sqlite3.connect(broker.db, isolation_level=None)
+    try:
+        triggers = database.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'audit'").fetchall()
+        database.execute("BEGIN IMMEDIATE")
+        for name, _sql in triggers:
+            database.execute(f"DROP TRIGGER {name}")
+        if first is None:
+            first = database.execute("SELECT coalesce(max(sequence), 0) + 1 FROM audit").fetchone()[0]
+        row = {**dict.fromkeys(COLUMNS, ""), **dict.fromkeys(PEER, 1), "hash": bytes(32), "wall_ms": 1, "boot_ms": 1,
+               "term": 1, "instance": "main", "event": "acquire", "outcome": "ok", **columns}
+        names = ", ".join(row)
+        database.executemany(f"INSERT INTO audit ({names}) VALUES ({', '.join('?' * len(row))})",
+                             ([*{**row, "sequence": number}.values()] for number in range(first, first + count)))
+        for _name, sql in triggers:
+            database.execute(sql)
+        database.execute("COMMIT")
+    finally:
+        database.close()

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -35,6 +36,14 @@ def rule_all(name="all", **more):
 def key_hash(key):
     """LiteLLM's name of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def machine_id():
+    """By which a deleted state finds its keys again; "" in many containers."""
+    try:
+        return pathlib.Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
 
 
 class Finished:
@@ -155,6 +164,31 @@ class Broker:
         """SIGHUP."""
         self.process.send_signal(signal.SIGHUP)
 
+    @contextlib.contextmanager
+    def frozen(self):
+        """Stopped by a signal meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: self._process_state() == "T", what="its stop")
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def held_in_a_turn(self):
+        """To be called with the state locked, for which a turn then waits: what comes in meanwhile, the next pass of its loop
+        finds all together, and the timers that are due after it. (Stopped within epoll_wait() it would see timers first.)"""
+        with self.rpc(admin=True) as connection:
+            connection.call("whoami")
+            connection.send("audit_read", limit=1)
+            wait_until(lambda: connection.unread() == 0, what="a turn that has something to write down")
+            with self.frozen():
+                yield
+
+    def _process_state(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0]
+
     @property
     def pid(self):
         """Of the daemon."""
@@ -250,6 +284,12 @@ class Broker:
                               capture_output=True, timeout=timeout, check=False, cwd=cwd or "/", **who)
         return self._finished(args, done.returncode, done.stdout, done.stderr)
 
+    def run(self, program, *args, env=None, timeout=30):
+        """Runs a program of ours in this home to its end; -> Finished."""
+        done = subprocess.run([program, *args], env=self.cli_env(env), stdin=subprocess.DEVNULL, text=True,
+                              capture_output=True, timeout=timeout, check=False, cwd="/")
+        return Finished([program, *args], done.returncode, done.stdout, done.stderr)
+
     @contextlib.contextmanager
     def cli_running(self, *args, env=None, **popen):
         """A CLI call that goes on; killed at the end if it still runs."""
@@ -294,6 +334,16 @@ class Broker:
     def count(self, sql, *values):
         """The one number that a query yields."""
         return next(iter(self.rows(sql, *values)[0].values()))
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Another process holds the database's lock meanwhile: no turn commits."""
+        connection = sqlite3.connect(self.db, timeout=5)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            connection.close()
 
     @property
     def install(self):

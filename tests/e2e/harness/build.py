@@ -9,6 +9,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("KEYBROKER_BUILD") or ROOT / "build/dev").resolve()
+AUDIT_PROGRAM = "libexec/keybroker/audit"
 SANITIZER_VARIABLES = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS")
 
 
@@ -27,8 +28,10 @@ def public_directory():
     """Copies of the programs where every uid may execute them (a checkout may be closed to others)."""
     directory = tempfile.mkdtemp(prefix="kb-bin-", dir="/tmp")
     os.chmod(directory, 0o755)
-    for name in ("keybroker", "keybrokerd"):
-        shutil.copy(binary(name), os.path.join(directory, name))
+    for name in ("keybroker", "keybrokerd", AUDIT_PROGRAM):
+        path = os.path.join(directory, name)
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        shutil.copy(binary(name), path)
     return directory
 
 

@@ -1,8 +1,10 @@
 """A MessagePack-RPC client that does what it is told: pipelines, sends raw bytes, disconnects in the middle."""
 
+import fcntl
 import itertools
 import socket
 import struct
+import termios
 import time
 
 import msgpack
@@ -84,6 +86,17 @@ class Connection:
         except TimeoutError:
             return False
         return True
+
+    def unread(self):
+        """How many bytes of what was sent the broker has not read."""
+        return struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]
+
+    def wait_notifications(self, count, timeout=20.0):
+        """Reads until there are so many; -> the params of all, in order."""
+        deadline = time.monotonic() + timeout
+        while len(self.notifications) < count:
+            self._receive(deadline)
+        return [params[0] for _method, params in self.notifications]
 
     def wait_closed(self, timeout=10.0):
         """Reads until the broker hangs up; -> the replies that came before that, by id."""

@@ -19,6 +19,14 @@ def wait_gone(litellm, api_key, timeout=5.0):
     wait_until(lambda: row_of(litellm, api_key) is None, timeout, "the key's deletion upstream")
 
 
+def unread_answers(litellm):
+    """How many answers of the stand-in lie in sockets whose owner, stopped by a signal, has not read them."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        sockets = [line.split()[2:5] for line in file][1:]
+    return sum(remote.endswith(f":{litellm.port:04X}") and state == "01" and not queues.endswith(":00000000")
+               for remote, state, queues in sockets)
+
+
 def accounted_for(broker, litellm, timeout=15.0):
     """Waits until upstream has exactly the keys that the store holds to be there, and nothing is half done.
 

@@ -9,10 +9,10 @@ import pytest
 STRANGER = 54321  # no such user anywhere
 
 
-def need_root():
+def need_root(why="to act as several uids"):
     """A named skip without it."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, to act as several uids")
+        pytest.skip(f"needs root, {why}")
 
 
 def in_child(work, before=lambda: None):

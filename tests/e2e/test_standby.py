@@ -1,0 +1,325 @@
+"""Several instances over one state: who takes over, when, and what clients notice of it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+from harness.broker import FAST
+from harness.disk import small_disk
+from harness.instances import Instances, memory_has, mint_through_a_failover
+from harness.knock import Knockers
+from harness.rpc import Closed, RpcError
+from harness.wait import stays, wait_until
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def instances(make_broker):
+    made = Instances(make_broker(timing=FAST))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair(instances):
+    """-> (instances, the leader, the standby)"""
+    a, b = instances.start("a", "b")
+    instances.broker.wait_ready()
+    return instances, a, b
+
+
+def test_second_instance_stands_by_and_names_the_leader(pair):
+    instances, a, b = pair
+    assert "READY" in a.log and "STANDBY" in b.log and f"pid {a.pid}," in b.log
+    stays(lambda: instances.leader() is a, 0.5)
+    assert instances.broker.admin("status")["standbys"] == [{"instance": "b", "pid": b.pid}]
+    assert f'"b", pid {b.pid}' in instances.broker.cli("status").ok()
+
+
+def test_kill_of_the_leader_loses_nothing(pair, litellm):
+    instances, a, b = pair
+    broker = instances.broker
+    lease = broker.acquire(bind="ttl")
+    term = broker.admin("status")["term"]
+    a.kill()
+    again = broker.acquire(lease=lease["lease"])  # waits in the backlog
+    assert again["api_key"] == lease["api_key"] and instances.leader() is b
+    assert broker.admin("status")["term"] == term + 1 and len(litellm.keys()) == 1
+
+
+def test_connection_that_waits_is_not_refused(pair):
+    """With a dead leader and its standby stopped nobody accepts: clients wait all the same."""
+    instances, a, b = pair
+    b.freeze()
+    a.kill()
+    with instances.broker.rpc() as early:
+        sent = early.send("whoami")
+        b.signal(signal.SIGCONT)
+        assert early.result(sent)["uid"] == os.geteuid()
+
+
+def test_stopped_leader_is_replaced_and_killed(pair):
+    instances, a, b = pair
+    a.freeze()
+    before = time.monotonic()
+    assert instances.broker.call("whoami") and instances.wait_leader(a) is b
+    assert time.monotonic() - before < 5
+    assert a.process.wait(5) == -signal.SIGKILL and f"pid {a.pid}" in b.log
+
+
+def test_leader_that_was_stopped_for_a_moment_goes_on(instances):
+    instances.broker.timing["stopped_ms"] = 20000
+    instances.broker.timing["still_ms"] = 20000
+    a, b = instances.start("a", "b")
+    instances.broker.wait_ready()
+    a.freeze()
+    a.signal(signal.SIGCONT)
+    assert instances.broker.call("whoami") and instances.leader() is a and b.running
+
+
+def test_clean_stop_hands_over_without_a_refusal(pair):
+    """Start the new one, stop the old one: what an upgrade does."""
+    instances, a, b = pair
+    with Knockers(instances.broker.socket) as knockers:
+        for old in (a, b):
+            new = instances.start(f"after-{old.name}")
+            old.stop()
+            knockers.wait_served("service after the hand-over")
+            assert new.running
+    assert not knockers.refused
+
+
+@needs_root
+def test_standby_holds_no_virtual_key(pair):
+    instances, a, b = pair
+    key = instances.broker.acquire()["api_key"]
+    assert not memory_has(b.pid, key)
+    a.kill()
+    assert instances.broker.acquire()["api_key"] == key
+    assert memory_has(b.pid, key), "as a leader it does: the search is able to find one"
+
+
+def test_ten_at_once_on_a_fresh_state_make_one_key(instances, litellm):
+    made = instances.start_together(*(f"i{number}" for number in range(10)))
+    leader = instances.wait_leader()
+    instances.broker.wait_ready()
+    wait_until(lambda: all("STANDBY" in one.log for one in made if one is not leader), what=instances.logs)
+    assert len(litellm.keys()) == 1 and instances.broker.admin("status")["term"] == 1
+    for _ in range(9):  # each of them can
+        leader = instances.leader()
+        leader.kill()
+        assert instances.broker.acquire(bind="ttl")["generation"] == 1
+    assert len(litellm.keys()) == 1
+
+
+def test_who_says_that_it_stands_by_has_the_sockets(instances):
+    """The leader may be stopped as soon as that is said: nobody must be refused then."""
+    instances.broker.timing.update(handover_ms=10000, stopped_ms=60000, still_ms=60000)
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    a.signal(signal.SIGSTOP)  # it cannot hand them over yet
+    b = instances.start_together("b")[0]
+    wait_until(lambda: instances.broker.count("SELECT count(*) FROM instance") == 2, what=lambda: b.log)
+    stays(lambda: "STANDBY" not in b.log, 0.5)
+    a.signal(signal.SIGCONT)
+    wait_until(lambda: "STANDBY" in b.log, what=lambda: b.log)
+    inode = os.stat(instances.broker.socket).st_ino
+    a.kill()
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+
+
+def test_standby_of_a_standby_keeps_the_sockets_too(instances):
+    """Who got them from the leader passes them on when that leader is long gone."""
+    a, b = instances.start("a", "b")
+    inode = os.stat(instances.broker.socket).st_ino
+    a.kill()
+    instances.wait_leader(a)
+    c = instances.start("c")
+    b.kill()
+    instances.wait_leader(a, b)
+    assert instances.leader() is c and os.stat(instances.broker.socket).st_ino == inode
+
+
+def test_sockets_of_who_is_stopped_are_replaced(instances):
+    """All that have them are stopped: the newcomer makes others, and they go on from there."""
+    a, b = instances.start("a", "b")
+    instances.broker.wait_ready()
+    lease = instances.broker.acquire(bind="ttl")
+    a.freeze()
+    b.freeze()
+    c, = instances.start_together("c")
+    wait_until(lambda: "READY" in c.log or not c.running, what=lambda: c.log)
+    assert instances.broker.acquire(lease=lease["lease"])["api_key"] == lease["api_key"] and instances.leader() is c
+    b.signal(signal.SIGCONT)
+    wait_until(lambda: b.running and f"pid {c.pid}" in b.log, what=lambda: b.log)
+    inode = os.stat(instances.broker.socket).st_ino
+    time.sleep(0.5)  # b's look at the sockets
+    c.kill()
+    assert instances.broker.call("whoami") and instances.leader() is b
+    assert os.stat(instances.broker.socket).st_ino == inode
+
+
+@pytest.mark.parametrize("point", ["mint.after_intent", "mint.before_post", "mint.after_post", "mint.after_info"])
+def test_failover_in_the_middle_of_a_mint(make_broker, litellm, point):
+    mint_through_a_failover(make_broker(timing=FAST), litellm, point)
+
+
+def test_beats_do_not_make_the_log_grow_for_ever(instances):
+    instances.broker.timing.update(leader_tick_ms=2, checkpoint_every_ms=200)
+    instances.start("a", "b")
+    instances.broker.wait_ready()
+    beats = instances.broker.rows("SELECT beat FROM leader")[0]["beat"]
+    wait_until(lambda: instances.broker.rows("SELECT beat FROM leader")[0]["beat"] > beats + 800, 30, "many beats")
+    assert os.stat(instances.broker.db + "-wal").st_size < 2 << 20
+
+
+def test_sockets_outlive_the_loss_of_their_directories(pair):
+    """As at a logout that empties /run/user/UID."""
+    instances, a, b = pair
+    for name in ("keybroker", "keybroker-admin"):
+        shutil.rmtree(instances.broker.path(f"run/{name}"))
+    wait_until(lambda: os.path.exists(instances.broker.socket) and os.path.exists(instances.broker.admin_socket), what="new ones")
+    assert instances.broker.call("whoami")
+    wait_until(lambda: len([name for name in os.listdir(os.path.dirname(instances.broker.admin_socket))
+                            if name.startswith("inst-")]) == 2, what="the private ones")
+    time.sleep(0.5)  # b's look at the sockets
+    a.kill()
+    assert instances.broker.call("whoami") and instances.wait_leader(a) is b
+
+
+@needs_root
+def test_full_disk_does_not_keep_a_standby_from_leading(make_broker):
+    broker = make_broker(timing={**FAST, "checkpoint_every_ms": 60000})
+    with small_disk(broker):
+        instances = Instances(broker)
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        held = broker.acquire(bind="ttl")["lease"]
+        with open(broker.path("state/ballast"), "wb", 0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        a.kill()
+        instances.wait_leader(a)
+        assert instances.leader() is b and broker.call("release", lease=held)["released"] is True
+        os.unlink(broker.path("state/ballast"))
+        instances.close()
+
+
+def test_lone_leader_writes_nothing(instances):
+    instances.start("a")
+    instances.broker.wait_ready()
+    before = instances.broker.rows("SELECT beat FROM leader")
+    stays(lambda: instances.broker.rows("SELECT beat FROM leader") == before, 1.0)
+
+
+def test_dead_instance_is_forgotten(pair):
+    instances, _, b = pair
+    assert instances.broker.count("SELECT count(*) FROM instance") == 2
+    b.kill()
+    wait_until(lambda: instances.broker.count("SELECT count(*) FROM instance") == 1, what="its row gone")
+    private = os.path.dirname(instances.broker.admin_socket)
+    wait_until(lambda: len([name for name in os.listdir(private) if name.startswith("inst-")]) == 1, what="its socket gone")
+
+
+def test_forgotten_standby_enters_itself_again(instances):
+    instances.broker.timing["instance_beat_ms"] = 100
+    a, b = instances.start("a", "b")
+    database = sqlite3.connect(instances.broker.db, timeout=5)
+    with database:
+        database.execute("DELETE FROM instance WHERE pid = ?", (b.pid,))
+    database.close()
+    wait_until(lambda: instances.broker.count("SELECT count(*) FROM instance WHERE pid = ?", b.pid) == 1, what="its row")
+    assert a.running
+
+
+def test_lock_of_a_stranger_is_waited_for(pair):
+    instances, a, b = pair
+    database = sqlite3.connect(instances.broker.db, timeout=5, isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    a.kill()
+    wait_until(lambda: f"pid {os.getpid()}" in b.log, what=lambda: "the stranger's name in\n" + b.log)
+    database.execute("ROLLBACK")
+    database.close()
+    assert instances.wait_leader(a) is b
+
+
+def test_state_that_is_unlinked_makes_the_leader_step_down(pair):
+    instances, a, _ = pair
+    instances.broker.acquire(bind="ttl")
+    for name in os.listdir(os.path.dirname(instances.broker.db)):
+        if name.startswith("state.db"):
+            os.unlink(os.path.join(os.path.dirname(instances.broker.db), name))
+    with pytest.raises((RpcError, Closed, ConnectionResetError)) as refusal:
+        instances.broker.acquire(bind="ttl")
+    assert not isinstance(refusal.value, RpcError) or refusal.value.code in ("audit_unavailable", "not_leader")
+    assert a.process.wait(5) == 75 and "removed or replaced" in a.log
+
+
+def test_socket_that_was_removed_is_made_anew_and_handed_on(pair):
+    instances, a, b = pair
+    os.unlink(instances.broker.socket)
+    wait_until(lambda: os.path.exists(instances.broker.socket) and instances.broker.call("whoami"), what="a new socket")
+    inode = os.stat(instances.broker.socket).st_ino
+    time.sleep(0.5)  # a standby's look
+    a.kill()
+    assert instances.broker.call("whoami") and instances.wait_leader(a) is b
+    assert os.stat(instances.broker.socket).st_ino == inode
+
+
+def test_socket_that_was_replaced_is_said(pair):
+    instances, a, _ = pair
+    os.rename(instances.broker.socket, instances.broker.socket + "-old")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(instances.broker.socket)
+        wait_until(lambda: "no longer this broker's" in a.log, what=lambda: a.log)
+
+
+@needs_root
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+def test_in_another_pid_namespace_only_the_beat_counts(instances, end):
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    b = instances.start("b", prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
+    time.sleep(1.5)  # it counts from a second after it registered
+    stays(lambda: instances.leader() is a, 2)
+    a.signal(end)
+    before = time.monotonic()
+    assert instances.broker.call("whoami")
+    assert time.monotonic() - before > 0.5, "a pid of another namespace proved something"
+    assert "READY" in b.log
+    if end == signal.SIGSTOP:
+        a.signal(signal.SIGCONT)
+        assert a.process.wait(10) == 75, "the fence ends it"
+
+
+def test_sockets_of_the_service_manager_are_used(make_broker):
+    broker = make_broker()
+    listening = []
+    for path in (broker.socket, broker.admin_socket):
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        listening.append(socket.socket(socket.AF_UNIX))
+        listening[-1].bind(path)
+        listening[-1].listen(8)
+    inode = os.stat(broker.socket).st_ino
+    with open(broker.log_path, "wb") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec 3<&{listening[1].fileno()} 4<&{listening[0].fileno()}; LISTEN_PID=$$ LISTEN_FDS=2 exec \"$@\"",
+             "bash", *broker.command()], env=broker.env, stdout=log, stderr=log,
+            pass_fds=[one.fileno() for one in listening])
+    try:
+        assert broker.call("whoami") and broker.admin("status")["pid"] == process.pid
+        assert os.stat(broker.socket).st_ino == inode
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+        for one in listening:
+            one.close()
+        shutil.rmtree(os.path.dirname(broker.socket))
