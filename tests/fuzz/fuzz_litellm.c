@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "core/litellm.h"
+#include "core/litellm_parts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -36,7 +36,8 @@ static void fuzz_judge(enum litellm_op op, long status, const char *body, size_t
 {
 	struct litellm_answer a;
 
-	litellm_judge(op, status, body, n, "agents", &a);
+	litellm_judge(op, &(struct litellm_reply){ status, body, n }, "agents", "sk-ma\"ster\\key",
+		      &a);
 	fuzz_check(memchr(a.message, '\0', sizeof(a.message)) != NULL);
 	fuzz_check((a.kind == LITELLM_OK) == (*a.message == '\0'));
 	fuzz_check(a.kind != LITELLM_OK || (status >= 200 && status < 300));

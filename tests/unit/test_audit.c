@@ -176,6 +176,26 @@ static void test_a_peer_is_taken_over_whole(void **state)
 	assert_string_equal(row.exe, peer.exe);
 }
 
+static void test_texts_of_others_become_utf8(void **state)
+{
+	struct audit_row row, expected;
+
+	(void)state;
+	audit_init(&row);
+	(void)snprintf(row.exe, sizeof(row.exe), "/a\xff/\xc3\xa4");
+	(void)snprintf(row.unit, sizeof(row.unit), "\xe2\x82.service");
+	memset(row.detail, 'x', sizeof(row.detail) - 2);
+	row.detail[sizeof(row.detail) - 2] = '\xc3'; /* half of what did not fit */
+	expected = row;
+	(void)snprintf(expected.exe, sizeof(expected.exe), "/a?/\xc3\xa4");
+	(void)snprintf(expected.unit, sizeof(expected.unit), "??.service");
+	expected.detail[sizeof(expected.detail) - 2] = '\0';
+	audit_clean(&row);
+	assert_string_equal(row.exe, expected.exe);
+	assert_string_equal(row.unit, expected.unit);
+	assert_string_equal(row.detail, expected.detail);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +207,7 @@ int main(void)
 		cmocka_unit_test(test_a_full_buffer_is_an_error),
 		cmocka_unit_test(test_an_empty_row_has_no_peer),
 		cmocka_unit_test(test_a_peer_is_taken_over_whole),
+		cmocka_unit_test(test_texts_of_others_become_utf8),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

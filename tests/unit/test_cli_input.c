@@ -50,6 +50,28 @@ static void test_options_are_taken(void **state)
 	assert_int_equal(o.uid, 0);
 }
 
+static void test_filters_are_taken(void **state)
+{
+	struct options o;
+
+	(void)state;
+	assert_int_equal(parse(&o, OPT_FILTER | OPT_UNTIL, true,
+			       WORDS("--since=2026-09-21T14:13:20Z", "--until=1970-01-01T00:00:00Z",
+				     "-e", "mint", "--unit=a.service", "--outcome=ok")),
+			 7);
+	assert_int_equal(o.since_ms, 1790000000000);
+	assert_int_equal(o.until_ms, 0);
+	assert_string_equal(o.event, "mint");
+	assert_string_equal(o.unit, "a.service");
+	assert_string_equal(o.outcome, "ok");
+	assert_int_equal(o.uid, -1);
+	assert_int_equal(parse(&o, OPT_FILTER, true, WORDS("--since", "1h")), 3);
+	assert_in_range(o.since_ms, cli_now_ms() - 3660000, cli_now_ms() - 3600000);
+	assert_int_equal(o.until_ms, -1);
+	assert_int_equal(parse(&o, OPT_FILTER, true, WORDS("--since", "sometime")), -1);
+	assert_int_equal(parse(&o, OPT_FILTER, true, WORDS("--until", "1h")), -1);
+}
+
 /* What stands behind the program of `exec` is that program's. */
 static void test_options_of_the_program_are_left_alone(void **state)
 {
@@ -112,8 +134,8 @@ static void test_servers_of_urls(void **state)
 		{ "http://h:/", "h", 80 },
 	};
 	static const char *const bad[] = {
-		"",	      "h:4000",	    "ftp://h",	      "http://",
-		"http:///v1", "http://h:x", "http://h:70000", "http://[::1]x"
+		"",	      "h:4000",		"ftp://h",	 "http://",	 "http:///v1",
+		"http://h:x", "http://h:70000", "http://[::1]x", "http://a b/v1"
 	};
 	struct url_server s;
 
@@ -132,25 +154,38 @@ static void test_servers_of_urls(void **state)
 
 static void test_whose_base_url_counts(void **state)
 {
-	static const char brokers[] = "http://127.0.0.1:4000/v1";
+	static const char local[] = "http://127.0.0.1:4000/v1", clear[] = "http://litellm:4000/v1",
+			  tls[] = "https://litellm/v1";
 	static const struct {
 		const char *own, *mode;
 		enum exec_base base;
+		const char *brokers;
 	} rows[] = {
-		{ NULL, "shared", EXEC_BASE_BROKERS },
-		{ "", "shared", EXEC_BASE_BROKERS },
-		{ "http://127.0.0.1:4000/", "shared", EXEC_BASE_SAME },
-		{ "http://127.0.0.1:4001/v1", "shared", EXEC_BASE_OTHER },
-		{ "https://proxy.example/v1", "dedicated", EXEC_BASE_OTHER },
-		{ "https://api.openai.com/v1", "shared", EXEC_BASE_OPENAI },
-		{ "https://EU.api.openai.com./v1", "dedicated", EXEC_BASE_OPENAI },
-		{ "https://notapi.openai.com/v1", "shared", EXEC_BASE_OTHER },
-		{ "https://api.openai.com/v1", "static", EXEC_BASE_OTHER },
+		{ "garbage", "shared", EXEC_BASE_NO_URL, local },
+		{ "ftp://proxy.example", "static", EXEC_BASE_NO_URL, local },
+		{ "http://proxy.example/v1", "shared", EXEC_BASE_CLEAR, local },
+		{ "http://proxy.example/v1", "static", EXEC_BASE_CLEAR, local },
+		{ "http://127.0.0.1.example/v1", "shared", EXEC_BASE_CLEAR, local },
+		{ "http://[::1]:81/v1", "shared", EXEC_BASE_OTHER, local },
+		{ "http://localhost:4000/v1", "shared", EXEC_BASE_OTHER, local },
+		{ "http://litellm:4000/v1", "shared", EXEC_BASE_SAME, clear },
+		{ "http://litellm:4001/v1", "shared", EXEC_BASE_OTHER, clear },
+		{ "http://litellm:443/v1", "shared", EXEC_BASE_CLEAR, tls },
+		{ NULL, "shared", EXEC_BASE_BROKERS, local },
+		{ "", "shared", EXEC_BASE_BROKERS, local },
+		{ "http://127.0.0.1:4000/", "shared", EXEC_BASE_SAME, local },
+		{ "http://127.0.0.1:4001/v1", "shared", EXEC_BASE_OTHER, local },
+		{ "https://proxy.example/v1", "dedicated", EXEC_BASE_OTHER, local },
+		{ "https://api.openai.com/v1", "shared", EXEC_BASE_OPENAI, local },
+		{ "https://EU.api.openai.com./v1", "dedicated", EXEC_BASE_OPENAI, local },
+		{ "https://notapi.openai.com/v1", "shared", EXEC_BASE_OTHER, local },
+		{ "https://api.openai.com/v1", "static", EXEC_BASE_OTHER, local },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		assert_int_equal(exec_judge_base(rows[i].own, brokers, rows[i].mode), rows[i].base);
+		assert_int_equal(exec_judge_base(rows[i].own, rows[i].brokers, rows[i].mode),
+				 rows[i].base);
 }
 
 /* A message about a URL must not carry the password in it. */
@@ -250,6 +285,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options_are_taken),
+		cmocka_unit_test(test_filters_are_taken),
 		cmocka_unit_test(test_options_of_the_program_are_left_alone),
 		cmocka_unit_test(test_wrong_options_are_refused),
 		cmocka_unit_test(test_commands_are_found_by_whole_words),

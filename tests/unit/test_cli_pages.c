@@ -71,6 +71,23 @@ static int serve_page(struct buf *b, const struct message *m, bool endless)
 	return r;
 }
 
+/* Two rows are looked at; the second of four is let through. */
+static int serve_sparse_page(struct buf *b, const struct message *m)
+{
+	int64_t after = 0;
+
+	(void)value_int(value_get(message_params(m), "after"), &after); /* absent: 0 */
+	bool found = after % 4 == 0 && after + 2 <= ROWS, next = after + 2 < ROWS;
+	int r = pack_result(b, message_id(m)) | pack_map(b, 1 + next) | pack_text(b, "rows") |
+		pack_array(b, found);
+
+	if (found)
+		r |= pack_map(b, 1) | pack_text(b, "sequence") | pack_int(b, after + 2);
+	if (next)
+		r |= pack_text(b, "next") | pack_int(b, after + 2);
+	return r;
+}
+
 static void serve_requests(int fd, bool endless)
 {
 	uint8_t bytes[4096];
@@ -84,7 +101,9 @@ static void serve_requests(int fd, bool endless)
 		n += (size_t)got;
 		if (message_walk(bytes, n, &message_request_limits, &len, NULL) != MESSAGE_COMPLETE)
 			continue;
-		if (message_read(&m, bytes, len) != 0 || serve_page(&b, m, endless) != 0 ||
+		if (message_read(&m, bytes, len) != 0 ||
+		    (value_get(message_params(m), "event") ? serve_sparse_page(&b, m)
+							   : serve_page(&b, m, endless)) != 0 ||
 		    write(fd, b.data, b.len) != (ssize_t)b.len)
 			_exit(1);
 		message_free(m);
@@ -152,9 +171,33 @@ static void test_the_limit_is_of_all_pages_together(void **state)
 }
 
 /* A broker that always knows of another page must not hold us for ever. */
-static void test_an_empty_page_is_the_last(void **state)
+static void test_a_page_that_goes_on_nowhere_is_the_last(void **state)
 {
 	read_rows(*state, 0, -1, true, "1234567");
+}
+
+/* A filter lets rows 2 and 6 through, and each page looks at two rows. */
+static void test_an_empty_page_may_go_on(void **state)
+{
+	static const struct call_param filter[] = { CALL_PARAM_TEXT("event", "sparse") };
+	const struct place *place = *state;
+	char seen[64] = "";
+	struct cli c = { .options = { .socket = place->path } };
+	struct pages p = { .method = "audit_read",
+			   .list = "rows",
+			   .by_number = true,
+			   .limit = -1,
+			   .params = filter,
+			   .n_params = ARRAY_SIZE(filter),
+			   .row = note_row,
+			   .userdata = seen };
+	pid_t pid = serve(place, false);
+	int status = -1;
+
+	assert_int_equal(pages_read(&c, &p), CLI_OK);
+	assert_string_equal(seen, "26");
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
 }
 
 #define PAGES_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -164,7 +207,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		PAGES_TEST(test_all_pages_are_read),
 		PAGES_TEST(test_the_limit_is_of_all_pages_together),
-		PAGES_TEST(test_an_empty_page_is_the_last),
+		PAGES_TEST(test_a_page_that_goes_on_nowhere_is_the_last),
+		PAGES_TEST(test_an_empty_page_may_go_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/fd.h"
@@ -165,16 +166,96 @@ static void test_durations(void **state)
 	assert_int_equal(ms, 2592000000);
 }
 
+static void test_moments_are_read(void **state)
+{
+	static const int64_t now = 1790000000000; /* 2026-09-21T14:13:20Z */
+	static const struct {
+		const char *text;
+		int64_t at;
+	} good[] = {
+		{ "2h", 1790000000000 - 7200000 },
+		{ "2026-09-21T14:13:20Z", 1790000000000 },
+		{ "2026-09-21t14:13:20z", 1790000000000 },
+		{ "2026-09-21 14:13:20.7Z", 1790000000700 },
+		{ "2026-09-21T14:13:20.12399+00:00", 1790000000123 },
+		{ "2026-09-21T16:13:20+02:00", 1790000000000 },
+		{ "2026-09-21T08:43:20-05:30", 1790000000000 },
+		{ "2024-02-29T00:00:00Z", 1709164800000 },
+		/* local: CEST, and CET */
+		{ "2026-09-21 16:13:20", 1790000000000 },
+		{ "2026-01-01T01:00:00", 1767225600000 },
+	};
+	static const char *const bad[] = {
+		"",
+		"now",
+		"2026",
+		"2026-09-21",
+		"2026-09-21T14:13",
+		"2026-09-21T14:13:20X",
+		"2026-09-21T14:13:20Z ",
+		"2026-09-21T14:13:20+0200",
+		"2026-09-21T14:13:20+24:00",
+		"2026-09-21T14:13:20+02:00:00",
+		"2026-09-21T25:13:20Z",
+		"2026-13-21T14:13:20Z",
+		"2026-09-31T14:13:20Z",
+		"2025-02-29T14:13:20Z",
+		"1969-12-31T23:59:59Z",
+		"99999w",
+		"1790000000000",
+		"-2h",
+	};
+	int64_t ms = -7;
+
+	(void)state;
+	(void)setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1);
+	tzset();
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (when_parse_time(bad[i], now, &ms))
+			fail_msg("%s is %lld", bad[i], (long long)ms);
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_true(when_parse_time(good[i].text, now, &ms));
+		assert_int_equal(ms, good[i].at);
+	}
+	(void)setenv("TZ", "UTC", 1);
+	tzset();
+}
+
+static void test_hashes_are_read(void **state)
+{
+	char hash[TEXT_HASH_SIZE], sha[TEXT_HASH_SIZE + 1];
+
+	(void)state;
+	memset(sha, 'A', sizeof(sha));
+	sha[TEXT_HASH_SIZE] = '\0';
+	assert_false(text_hash(sha, 8, hash)); /* a digit too many */
+	sha[TEXT_HASH_SIZE - 1] = '\0';
+	assert_true(text_hash(sha, TEXT_HASH_SIZE - 1, hash));
+	assert_int_equal(strspn(hash, "a"), TEXT_HASH_SIZE - 1);
+	assert_true(text_hash("0123ABef", 8, hash));
+	assert_string_equal(hash, "0123abef");
+	assert_false(text_hash("0123abe", 8, hash));
+	assert_false(text_hash("0123abeg", 8, hash));
+	assert_false(text_hash("", 0, hash) && hash[0]);
+}
+
 static void test_times(void **state)
 {
 	static const struct {
 		int64_t distance;
 		const char *text;
 	} rows[] = {
-		{ 14 * 60000 + 5, "in 14 min" }, { -3 * 3600000LL, "3 h ago" },
-		{ 90 * 60000, "in 90 min" },	 { 47 * 3600000LL, "in 47 h" },
-		{ 49 * 3600000LL, "in 2 d" },	 { 999, "now" },
-		{ -119000, "119 s ago" },	 { 1000, "in 1 s" },
+		{ 15 * 60000 - 5, "in 15 min" },
+		{ 24 * 3600000LL - 5, "in 24 h" },
+		{ -15 * 60000 + 5, "14 min ago" },
+		{ 14 * 60000 + 5, "in 14 min" },
+		{ -3 * 3600000LL, "3 h ago" },
+		{ 90 * 60000, "in 90 min" },
+		{ 47 * 3600000LL, "in 47 h" },
+		{ 49 * 3600000LL, "in 2 d" },
+		{ 999, "now" },
+		{ -119000, "119 s ago" },
+		{ 1000, "in 1 s" },
 	};
 	char text[WHEN_SIZE];
 
@@ -220,6 +301,8 @@ int main(void)
 		cmocka_unit_test(test_tables_for_programs_are_whole),
 		cmocka_unit_test(test_width_is_that_of_the_terminal),
 		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_moments_are_read),
+		cmocka_unit_test(test_hashes_are_read),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_replies_as_json),
 	};

@@ -3,12 +3,17 @@
 
 #include "config_fixture.h"
 
+static void test_env(const char *name, const char *value)
+{
+	assert_int_equal(setenv(name, value, 1), 0);
+}
+
 static int test_setup(void **state)
 {
 	int r = fixture_setup(state);
 
-	assert_int_equal(setenv("LITELLM_BASE_URL", "http://127.0.0.1:4000", 1), 0);
-	assert_int_equal(setenv("LITELLM_MASTER_KEY", "sk-test-master-key", 1), 0);
+	test_env("LITELLM_BASE_URL", "http://127.0.0.1:4000");
+	test_env("LITELLM_MASTER_KEY", "sk-test-master-key");
 	return r;
 }
 
@@ -62,9 +67,7 @@ static void test_a_reload_reads_the_key_file_again(void **state)
 	struct config_request req = { 0 };
 	char path[256];
 
-	assert_int_equal(
-		setenv("LITELLM_MASTER_KEY_FILE", fixture_write(f, "k", 0600, "sk-one", path), 1),
-		0);
+	test_env("LITELLM_MASTER_KEY_FILE", fixture_write(f, "k", 0600, "sk-one", path));
 	assert_int_equal(fixture_load(f, NULL), 0);
 	assert_string_equal(secret_text(f->config->master_key), "sk-one");
 	(void)fixture_write(f, "k", 0600, "sk-two", path);
@@ -80,8 +83,8 @@ static void test_a_warning_of_the_start_is_not_repeated(void **state)
 	struct fixture *f = *state;
 	int saved;
 
-	assert_int_equal(setenv("LITELLM_TOKEN_LOCK_STALE_MS", "1", 1), 0);
-	assert_int_equal(setenv("OPENAI_BASE_URL", "https://other.example.org", 1), 0);
+	test_env("LITELLM_TOKEN_LOCK_STALE_MS", "1");
+	test_env("OPENAI_BASE_URL", "https://other.example.org");
 	assert_int_equal(fixture_load(f, NULL), 0);
 	saved = fixture_capture_begin(f);
 	config_warn(f->config, false);
@@ -96,6 +99,61 @@ static void test_a_warning_of_the_start_is_not_repeated(void **state)
 	assert_logged(f, "the environment is read at the start only");
 }
 
+/* `LITELLM_BASE_URL` beside a file with url and key: the key is for the file's host alone. */
+static void test_the_file_s_key_does_not_go_to_another_url(void **state)
+{
+	struct fixture *f = *state;
+	char path[256], text[512];
+
+	(void)fixture_write(f, "master", 0600, "sk-of-the-file", path);
+	assert_true(snprintf(text, sizeof(text),
+			     "upstream {\n url = \"https://A.example.org/v1\"\n"
+			     " master_key_file = \"%s\"\n}\n",
+			     path) < (int)sizeof(text));
+	test_env("LITELLM_BASE_URL", "https://b.example.org");
+	test_env("LITELLM_MASTER_KEY", "");
+	assert_int_equal(fixture_load(f, text), CONFIG_E_INVALID);
+	assert_logged(f, "LITELLM_BASE_URL: there is no master key for https://b.example.org: the "
+			 "one of ");
+	assert_logged(f, "keybroker.conf:3 is for https://A.example.org and goes nowhere else");
+	assert_int_equal(fixture_count_lines(f->log), 1);
+	test_env("LITELLM_MASTER_KEY", "sk-of-b");
+	assert_int_equal(fixture_load(f, text), 0);
+	assert_string_equal(secret_text(f->config->master_key), "sk-of-b");
+	assert_int_equal(f->config->master_key_source, MASTER_KEY_ENV);
+	assert_non_null(strstr(f->config->warnings[0], "keybroker.conf:3 is not used"));
+	/* the same place in other words */
+	test_env("LITELLM_BASE_URL", "https://a.example.org:443/");
+	assert_int_equal(fixture_load(f, text), 0);
+	assert_string_equal(secret_text(f->config->master_key), "sk-of-the-file");
+	/* a file of the variable's goes with the variable's URL; so does a credential */
+	test_env("LITELLM_BASE_URL", "https://b.example.org");
+	test_env("LITELLM_MASTER_KEY", "");
+	test_env("LITELLM_MASTER_KEY_FILE", fixture_write(f, "b", 0600, "sk-b-file", path));
+	assert_int_equal(fixture_load(f, text), 0);
+	assert_string_equal(secret_text(f->config->master_key), "sk-b-file");
+	test_env("LITELLM_MASTER_KEY_FILE", "");
+	fixture_mkdir(f, "credentials");
+	(void)fixture_write(f, "credentials/master_key", 0400, "sk-credential", path);
+	*strrchr(path, '/') = '\0';
+	test_env("CREDENTIALS_DIRECTORY", path);
+	assert_int_equal(fixture_load(f, text), 0);
+	assert_string_equal(secret_text(f->config->master_key), "sk-credential");
+}
+
+static void test_a_file_with_a_key_alone_goes_with_any_url(void **state)
+{
+	struct fixture *f = *state;
+	char path[256], text[512];
+
+	(void)fixture_write(f, "master", 0600, "sk-of-the-file", path);
+	assert_true(snprintf(text, sizeof(text), "upstream { master_key_file = \"%s\" }\n", path) <
+		    (int)sizeof(text));
+	test_env("LITELLM_BASE_URL", "https://b.example.org");
+	assert_int_equal(fixture_load(f, text), 0);
+	assert_string_equal(secret_text(f->config->master_key), "sk-of-the-file");
+}
+
 #ifdef KEYBROKER_TESTING
 static void test_a_testing_build_takes_other_times(void **state)
 {
@@ -103,7 +161,7 @@ static void test_a_testing_build_takes_other_times(void **state)
 	struct config_request req = { 0 };
 	char path[256];
 
-	assert_int_equal(setenv("LITELLM_KEY_DURATION", "30s", 1), 0);
+	test_env("LITELLM_KEY_DURATION", "30s");
 	req.timing_file =
 		fixture_write(f, "timing", 0600,
 			      "# short\n\ngrace_ms 5 # here too\n duration_min_ms 1000\n", path);
@@ -131,6 +189,8 @@ int main(void)
 		TEST(test_the_system_mode_has_the_system_s_places),
 		TEST(test_a_reload_reads_the_key_file_again),
 		TEST(test_a_warning_of_the_start_is_not_repeated),
+		TEST(test_the_file_s_key_does_not_go_to_another_url),
+		TEST(test_a_file_with_a_key_alone_goes_with_any_url),
 #ifdef KEYBROKER_TESTING
 		TEST(test_a_testing_build_takes_other_times),
 #endif

@@ -196,6 +196,41 @@ static void test_drawn_digits_are_even(void **state)
 	assert_int_equal(n_digits, 62);
 }
 
+/* For whoever verifies elsewhere: the audit key makes the same chain, and opens nothing. */
+static void test_the_audit_key_alone_chains_alike(void **state)
+{
+	_cleanup_(keyring_freep) struct keyring *k = test_keyring_of(1), *alone = NULL;
+	_cleanup_(secret_freep) struct secret *key = keyring_audit_key(k);
+	_cleanup_(secret_freep) struct secret *plain = secret_new("sk-abc", 6), *opened = NULL;
+	_cleanup_(secret_freep) struct secret *shorter = secret_new("abc", 3);
+	uint8_t previous[HASH_SIZE] = { 7 }, whole[HASH_SIZE], part[HASH_SIZE];
+	uint8_t sealed[6 + SEAL_OVERHEAD];
+
+	(void)state;
+	assert_int_equal(keyring_new_audit(&alone, shorter), -EINVAL);
+	assert_int_equal(keyring_new_audit(&alone, key), 0);
+	keyring_chain(k, previous, "row", 3, whole);
+	keyring_chain(alone, previous, "row", 3, part);
+	assert_memory_equal(whole, part, HASH_SIZE);
+	keyring_seal(k, "p", plain, sealed);
+	assert_int_equal(keyring_open(alone, "p", sealed, sizeof(sealed), &opened), -EBADMSG);
+}
+
+static void test_hex_is_read_exactly(void **state)
+{
+	static const char *const bad[] = { "",	      "00",	"0011 2",  "00112233",
+					   "0011223", "00112g", " 001122", "001122\n" };
+	uint8_t bytes[3];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(crypt_unhex(bad[i], bytes, sizeof(bytes)), -EINVAL);
+	assert_int_equal(crypt_unhex("00aBfF", bytes, sizeof(bytes)), 0);
+	assert_int_equal(bytes[1], 0xab);
+	assert_int_equal(bytes[2], 0xff);
+	assert_int_equal(crypt_unhex("", bytes, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +241,8 @@ int main(void)
 		cmocka_unit_test(test_derived_values_stay_the_same),
 		cmocka_unit_test(test_fingerprints_tell_seal_keys_apart),
 		cmocka_unit_test(test_chain_depends_on_all_its_inputs),
+		cmocka_unit_test(test_the_audit_key_alone_chains_alike),
+		cmocka_unit_test(test_hex_is_read_exactly),
 		cmocka_unit_test(test_sha256_is_the_standard_one),
 		cmocka_unit_test(test_drawn_key_has_the_form_that_litellm_takes),
 		cmocka_unit_test(test_drawn_digits_are_even),

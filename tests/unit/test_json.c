@@ -1,6 +1,7 @@
 /* JSON as this program takes and makes it. */
 #include "test.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,9 @@ static void test_a_document_is_built_and_printed(void **state)
 	assert_int_equal(json_add(list, json_new_object()), 0);
 	assert_int_equal(json_set_text(doc, "t", "\xc3\xa4"), 0);
 	assert_int_equal(json_set_text(doc, "bad", "\xe4!"), 0);
+	assert_int_equal(json_set_exact(doc, "exact", "\xe4!"), -EILSEQ);
+	assert_null(json_get(doc, "exact"));
+	assert_int_equal(json_set_exact(doc, "t", "\xc3\xa4"), 0);
 	assert_int_equal(json_set_int(doc, "i", INT64_MIN), 0);
 	assert_int_equal(json_set_number(doc, "n", 0.1), 0);
 	assert_int_equal(json_set_bool(doc, "b", false), 0);

@@ -1,13 +1,11 @@
 /* The C client against a server that misbehaves in each way a server can. */
-#include "test.h"
+#include "test_fake_broker.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,208 +14,6 @@
 #include "clients/c/fault.h"
 #include "clients/c/wire.h"
 #include "proto/message.h"
-
-/* What the fake server does with one request that it has read. */
-enum act {
-	ACT_END,   /* no more requests are expected */
-	ACT_LEASE, /* a good reply to acquire; the request_id becomes the lease id */
-	ACT_EMPTY, /* an empty result */
-	ACT_DENIED,
-	ACT_NOT_LEADER,
-	ACT_UNKNOWN_LEASE,
-	ACT_NOTE_THEN_EMPTY, /* a notification first, and the reply byte by byte */
-	ACT_HALF,	     /* half a reply, then EOF */
-	ACT_EOF,
-	ACT_GARBAGE,
-	ACT_HUGE,     /* a header that claims 4 GiB */
-	ACT_OTHER_ID, /* a reply to something else */
-	ACT_SILENCE,  /* nothing, until the client goes */
-};
-
-struct place {
-	char dir[64];
-	char path[96];
-	int listen_fd;
-};
-
-static void place_listen(struct place *p)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-
-	(void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", p->path);
-	p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_true(p->listen_fd >= 0);
-	assert_int_equal(bind(p->listen_fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(listen(p->listen_fd, 16), 0);
-}
-
-static int setup(void **state)
-{
-	struct place *p = calloc(1, sizeof(*p));
-
-	assert_non_null(p);
-	(void)snprintf(p->dir, sizeof(p->dir), "/tmp/keybroker-test-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	(void)snprintf(p->path, sizeof(p->path), "%s/keybroker.sock", p->dir);
-	(void)unsetenv("KEYBROKER_SERVER_UID");
-	place_listen(p);
-	*state = p;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct place *p = *state;
-
-	fd_close(&p->listen_fd);
-	(void)unlink(p->path); /* a test may have done so */
-	(void)rmdir(p->dir);
-	free(p);
-	return 0;
-}
-
-/* The next whole request, or NULL at EOF. */
-static struct message *serve_read(int fd)
-{
-	uint8_t bytes[20000];
-	struct message *m = NULL;
-	size_t n = 0, len;
-
-	while (message_walk(bytes, n, &message_request_limits, &len, NULL) != MESSAGE_COMPLETE) {
-		ssize_t got = read(fd, bytes + n, sizeof(bytes) - n);
-
-		if (got <= 0)
-			return NULL;
-		n += (size_t)got;
-	}
-	return message_read(&m, bytes, len) == 0 ? m : NULL;
-}
-
-static int pack_pair(struct buf *b, const char *name, const char *text)
-{
-	int r = pack_text(b, name);
-
-	return r < 0 ? r : pack_text(b, text);
-}
-
-static int serve_pack(struct buf *b, enum act act, const struct message *m)
-{
-	uint32_t id = message_id(m);
-
-	switch (act) {
-	case ACT_LEASE:
-		return pack_result(b, id) | pack_map(b, 3) |
-		       pack_pair(b, "lease",
-				 value_text(value_get(message_params(m), "request_id"))) |
-		       pack_pair(b, "api_key", "sk-of-the-test") |
-		       pack_pair(b, "base_url", "http://127.0.0.1:4000/v1");
-	case ACT_NOTE_THEN_EMPTY:
-		return pack_notification(b, "rotated") | pack_map(b, 0) | pack_result(b, id) |
-		       pack_map(b, 0);
-	case ACT_HALF:
-	case ACT_EMPTY:
-		return pack_result(b, id) | pack_map(b, 0);
-	case ACT_OTHER_ID:
-		return pack_result(b, id + 1) | pack_map(b, 0);
-	case ACT_DENIED:
-		return pack_error(b, id, "denied", "no rule for you", -1);
-	case ACT_NOT_LEADER:
-		return pack_error(b, id, "not_leader", "stopping", 1);
-	case ACT_UNKNOWN_LEASE:
-		return pack_error(b, id, "unknown_lease", "no such lease", -1);
-	case ACT_GARBAGE:
-		return buf_append(b, "HTTP/1.1 400 Bad Request\r\n", 26);
-	case ACT_HUGE:
-		return buf_append(b, "\x94\x01\x01\xc0\x81\xa1k\xdb\xff\xff\xff\xff", 12);
-	case ACT_END:
-	case ACT_EOF:
-	case ACT_SILENCE:
-		break;
-	}
-	return 0;
-}
-
-static bool serve_write(int fd, const struct buf *b, enum act act)
-{
-	size_t n = act == ACT_HALF ? b->len / 2 : b->len;
-	size_t step = act == ACT_NOTE_THEN_EMPTY ? 1 : n;
-
-	for (size_t at = 0; at < n; at += step)
-		if (write(fd, b->data + at, step) != (ssize_t)step)
-			return false;
-	return true;
-}
-
-/* One connection: acts until one of them ends it. Yields the number of acts used. */
-static size_t serve_connection(int fd, const enum act *acts)
-{
-	size_t used = 0;
-
-	while (acts[used] != ACT_END) {
-		_cleanup_(message_freep) struct message *m = serve_read(fd);
-		struct buf b = BUF_INIT(0);
-		enum act act = acts[used];
-
-		if (!m)
-			return used;
-		used++;
-		if (serve_pack(&b, act, m) != 0 || !serve_write(fd, &b, act))
-			_exit(3);
-		buf_deinit(&b);
-		if (act == ACT_HALF || act == ACT_EOF)
-			return used;
-		if (act == ACT_SILENCE)
-			(void)serve_read(fd); /* yields at EOF */
-	}
-	return used;
-}
-
-/* Serves in a process of its own, until each act was used or the client lets go too early. */
-static pid_t serve(const struct place *p, const enum act *acts)
-{
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid != 0)
-		return pid;
-	(void)alarm(30);
-	while (*acts != ACT_END) {
-		int fd = accept(p->listen_fd, NULL, NULL);
-
-		if (fd < 0)
-			_exit(2);
-		acts += serve_connection(fd, acts);
-		(void)close(fd);
-	}
-	_exit(0);
-}
-
-static void served(pid_t pid)
-{
-	int status = -1;
-
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-static struct keybroker *open_client(const struct place *p, int64_t timeout_ms)
-{
-	const struct keybroker_options o = { .socket = p->path, .timeout_ms = timeout_ms };
-	struct keybroker *k = NULL;
-
-	assert_int_equal(keybroker_open(&k, &o, NULL), KEYBROKER_OK);
-	return k;
-}
-
-static enum keybroker_code call_method(struct keybroker *k, const char *method, bool once,
-				       struct keybroker_error *e)
-{
-	const struct call call = { .method = method, .once = once };
-	_cleanup_(message_freep) struct message *reply = NULL;
-
-	return keybroker_call(k, &call, &reply, e);
-}
 
 static void test_acquire_yields_a_key(void **state)
 {
@@ -440,38 +236,6 @@ static void test_another_users_server_is_refused(void **state)
 	assert_int_equal(try_open(p->path, &e), KEYBROKER_OK);
 }
 
-static void test_permission_denied_names_the_group(void **state)
-{
-	struct place *p = *state;
-	struct keybroker_error e;
-
-	assert_int_equal(chmod(p->path, 0), 0);
-	assert_int_equal(chmod(p->dir, 0755), 0);
-	if (geteuid() == 0)
-		assert_int_equal(seteuid(4321), 0); /* root is denied nothing */
-	enum keybroker_code code = try_open(p->path, &e);
-	if (getuid() == 0)
-		assert_int_equal(seteuid(0), 0);
-	assert_int_equal(code, KEYBROKER_UNREACHABLE);
-	assert_int_equal(e.tried[0].error, EACCES);
-	assert_non_null(strstr(e.advice, "keybroker-clients"));
-}
-
-/* A dead socket would have been the caller's own: then no group helps. */
-static void test_a_dead_socket_outweighs_a_closed_one(void **state)
-{
-	struct keybroker_error e = { .n_tried = 2 };
-
-	(void)state;
-	e.tried[0].error = ENOENT;
-	e.tried[1].error = EACCES;
-	assert_true(fault_is_access(&e));
-	e.tried[0].error = ECONNREFUSED;
-	assert_false(fault_is_access(&e));
-	e.tried[1].error = ENOENT;
-	assert_false(fault_is_access(&e));
-}
-
 #define CLIENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -492,8 +256,6 @@ int main(void)
 		CLIENT_TEST(test_no_broker_names_what_was_tried),
 		CLIENT_TEST(test_a_directory_that_others_can_write_is_refused),
 		CLIENT_TEST(test_another_users_server_is_refused),
-		CLIENT_TEST(test_permission_denied_names_the_group),
-		cmocka_unit_test(test_a_dead_socket_outweighs_a_closed_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

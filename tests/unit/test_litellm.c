@@ -65,7 +65,7 @@ static struct litellm_answer judge(enum litellm_op op, long status, const char *
 {
 	struct litellm_answer a;
 
-	litellm_judge(op, status, body, strlen(body), NULL, &a);
+	litellm_judge(op, &(struct litellm_reply){ status, body, strlen(body) }, NULL, "", &a);
 	return a;
 }
 
@@ -136,6 +136,25 @@ static void test_trap_1_info_is_200_for_blocked_and_expired_keys(void **state)
 	assert_string_equal(a.key.install, "i");
 	assert_string_equal(a.key.intent, "j");
 	litellm_answer_deinit(&a);
+}
+
+static void test_an_end_before_the_epoch_is_not_never(void **state)
+{
+	static const char *const ends[] = { "1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z",
+					    "0001-01-01T00:00:00+00:00" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		struct litellm_answer a;
+		char body[256];
+
+		(void)snprintf(body, sizeof(body),
+			       "{\"key\":\"" HASH "\",\"info\":{\"expires\":\"%s\"}}", ends[i]);
+		a = judge(LITELLM_INFO, 200, body);
+		assert_int_equal(a.kind, LITELLM_OK);
+		assert_int_equal(a.key.expires_at_ms, 1);
+		litellm_answer_deinit(&a);
+	}
 }
 
 static void test_a_key_without_our_metadata_is_nobodys(void **state)
@@ -271,21 +290,39 @@ static void test_trap_10_a_deletion_must_name_one_key(void **state)
 
 static void test_trap_14_a_team_is_found_by_its_exact_alias(void **state)
 {
-	static const char body[] =
-		"{\"teams\":[{\"team_id\":\"1\",\"team_alias\":\"agents\"},"
-		"{\"team_id\":\"2\",\"team_alias\":\"Agents\"},"
-		"{\"team_id\":\"3\",\"team_alias\":\"agents-2\"},"
-		"{\"team_id\":\"4\",\"team_alias\":null},"
-		"{\"team_id\":\"5\",\"team_alias\":\"agents\"}],\"total_pages\":3}";
+	static const char body[] = "{\"teams\":[{\"team_id\":\"1\",\"team_alias\":\"agents\"},"
+				   "{\"team_id\":\"2\",\"team_alias\":\"Agents\"},"
+				   "{\"team_id\":\"3\",\"team_alias\":\"agents-2\"},"
+				   "{\"team_id\":\"4\",\"team_alias\":null}],\"total_pages\":3}";
 	struct litellm_answer a;
 
 	(void)state;
-	litellm_judge(LITELLM_TEAM_FIND, 200, body, strlen(body), "agents", &a);
+	litellm_judge(LITELLM_TEAM_FIND, &(struct litellm_reply){ 200, body, strlen(body) },
+		      "agents", "", &a);
 	assert_int_equal(a.kind, LITELLM_OK);
-	assert_int_equal(a.n_teams, 2);
+	assert_int_equal(a.n_teams, 1);
 	assert_string_equal(a.teams[0].id, "1");
-	assert_string_equal(a.teams[1].id, "5");
 	assert_int_equal(a.total_pages, 3);
+	litellm_answer_deinit(&a);
+}
+
+static void test_several_teams_of_one_alias_are_named_without_credentials(void **state)
+{
+	static const char body[] =
+		"{\"teams\":[{\"team_id\":\"one\",\"team_alias\":\"agents\"},"
+		"{\"team_id\":\"the-master/key\",\"team_alias\":\"agents\"},"
+		"{\"team_id\":\"sk-placeholder00000001\",\"team_alias\":\"agents\"},"
+		"{\"team_id\":\"a\\u202eb\\u001b[31m\",\"team_alias\":\"agents\"}],\"total_pages\":1}";
+	struct litellm_answer a;
+
+	(void)state;
+	litellm_judge(LITELLM_TEAM_FIND, &(struct litellm_reply){ 200, body, strlen(body) },
+		      "agents", "master/key", &a);
+	assert_int_equal(a.kind, LITELLM_REFUSED);
+	assert_int_equal(a.n_teams, 0);
+	assert_string_equal(a.message,
+			    "several teams upstream are called agents: say which with "
+			    "LITELLM_TEAM_ID (team_id): one the-********** sk-*** a???b [31m");
 	litellm_answer_deinit(&a);
 }
 
@@ -371,6 +408,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_recorded_answer_is_judged_as_people_would),
 		cmocka_unit_test(test_trap_1_info_is_200_for_blocked_and_expired_keys),
+		cmocka_unit_test(test_an_end_before_the_epoch_is_not_never),
 		cmocka_unit_test(test_a_key_without_our_metadata_is_nobodys),
 		cmocka_unit_test(test_trap_2_only_a_body_that_proves_it_means_gone),
 		cmocka_unit_test(test_a_wrong_master_key_is_told_from_an_unknown_key),
@@ -379,6 +417,7 @@ int main(void)
 		cmocka_unit_test(test_traps_5_and_6_a_taken_name_is_an_outcome_of_its_own),
 		cmocka_unit_test(test_trap_10_a_deletion_must_name_one_key),
 		cmocka_unit_test(test_trap_14_a_team_is_found_by_its_exact_alias),
+		cmocka_unit_test(test_several_teams_of_one_alias_are_named_without_credentials),
 		cmocka_unit_test(test_a_team_that_no_list_has_is_proven_gone),
 		cmocka_unit_test(test_a_list_is_read_with_what_tells_our_keys),
 		cmocka_unit_test(test_forbidden_chosen_keys_are_told_from_other_refusals),

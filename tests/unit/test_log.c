@@ -53,6 +53,20 @@ static void test_a_line_has_time_program_level_and_text(void **state)
 	}
 }
 
+/* It is part of the record, so no level keeps it away. */
+static void test_a_notice_is_written_at_every_level(void **state)
+{
+	struct capture c;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(test_levels); i++) {
+		log_set_level(test_levels[i]);
+		capture_begin(&c);
+		log_notice("text");
+		assert_string_equal(test_behind(capture_end(&c), ": "), "text\n");
+	}
+}
+
 static void test_the_journal_gets_priorities(void **state)
 {
 	static const char *const expected[] = { "<3>text\n", "<4>text\n", "<6>text\n",
@@ -181,6 +195,7 @@ int main(void)
 		/* before any other has set a level */
 		cmocka_unit_test(test_the_macros_name_their_levels),
 		LOG_TEST(test_a_line_has_time_program_level_and_text),
+		LOG_TEST(test_a_notice_is_written_at_every_level),
 		LOG_TEST(test_the_journal_gets_priorities),
 		LOG_TEST(test_the_level_filters),
 		LOG_TEST(test_control_characters_forge_nothing),

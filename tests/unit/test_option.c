@@ -46,6 +46,7 @@ static void test_the_defaults_are_those_of_timing(_unused_ void **state)
 	assert_int_equal(c->mints_per_minute, 60);
 	assert_int_equal(c->durability, DURABILITY_POWER_LOSS);
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
+	assert_int_equal(c->audit_warn_size, 1 << 30);
 	assert_true(c->cleanup_old_keys);
 	assert_false(c->insecure_http);
 	config_free(c);
@@ -83,6 +84,10 @@ static void test_a_value_is_shown_as_it_can_be_read_again(_unused_ void **state)
 	} values[] = {
 		{ SECTION_TOP, "socket", "/run/a \"b\"\\c", "\"/run/a \\\"b\\\"\\\\c\"" },
 		{ SECTION_TOP, "durability", "crash", "crash" },
+		{ SECTION_TOP, "audit_warn_size", "2048M", "\"2G\"" },
+		{ SECTION_TOP, "audit_warn_size", "1025", "1025" },
+		{ SECTION_TOP, "audit_warn_size", "3K", "\"3K\"" },
+		{ SECTION_TOP, "audit_warn_size", "0", "0" },
 		{ SECTION_TOP, "cleanup_old_keys", "FALSE", "no" },
 		{ SECTION_UPSTREAM, "insecure_http", "1", "yes" },
 		{ SECTION_UPSTREAM, "url", "https://h/v1/", "\"https://h\"" },
@@ -138,6 +143,13 @@ static void test_a_bad_value_says_why_and_leaves_the_old_one(_unused_ void **sta
 		{ SECTION_UPSTREAM, "retry_max", " 3", "whole number" },
 		{ SECTION_UPSTREAM, "retry_max", "", "whole number" },
 		{ SECTION_UPSTREAM, "retry_max", "99999999999999999999", "whole number" },
+		{ SECTION_TOP, "audit_warn_size", "", "size" },
+		{ SECTION_TOP, "audit_warn_size", "G", "size" },
+		{ SECTION_TOP, "audit_warn_size", "1g", "size" },
+		{ SECTION_TOP, "audit_warn_size", "1GB", "size" },
+		{ SECTION_TOP, "audit_warn_size", "1.5G", "size" },
+		{ SECTION_TOP, "audit_warn_size", "-1", "size" },
+		{ SECTION_TOP, "audit_warn_size", "99999999999G", "size" },
 		{ SECTION_UPSTREAM, "timeout", "500ms", "duration" },
 		{ SECTION_LEASE, "ttl", "30", "duration" },
 		{ SECTION_PROFILE, "duration", "1h30m", "duration" },

@@ -150,6 +150,37 @@ static void test_root_makes_it_for_the_owner_of_the_state(void **state)
 	secret_free(key);
 }
 
+/* For a program that is told where the broker has it. */
+static void test_the_key_is_read_from_where_it_was_found(void **state)
+{
+	static const char digits[] =
+		"000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F\n";
+	struct fixture *f = *state;
+	struct secret *key = NULL;
+	char path[256], expected[256];
+	char *source = seal_key_source(false);
+	int saved;
+
+	test_path(f, expected);
+	assert_string_equal(source, expected); /* where it would be */
+	assert_int_equal(seal_key_read(source, &key), SEAL_KEY_E_MISSING);
+	free(source);
+	(void)fixture_write(f, "seal_key", 0440, digits, path);
+	assert_int_equal(setenv("CREDENTIALS_DIRECTORY", f->dir, 1), 0);
+	source = seal_key_source(false);
+	assert_string_equal(source, path);
+	assert_int_equal(seal_key_read(source, &key), 0);
+	assert_int_equal(((unsigned char *)secret_bytes(key))[31], 31);
+	secret_free(TAKE(key));
+	free(source);
+	(void)fixture_write(f, "seal_key", 0444, digits, path);
+	saved = fixture_capture_begin(f);
+	assert_int_equal(seal_key_read(path, &key), SEAL_KEY_E_REFUSED);
+	fixture_capture_end(f, saved);
+	assert_logged(f, path);
+	assert_null(key);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -158,6 +189,7 @@ int main(void)
 		TEST(test_the_first_start_makes_it),
 		TEST(test_ten_at_once_end_with_the_same_key),
 		TEST(test_a_credential_goes_before_the_file),
+		TEST(test_the_key_is_read_from_where_it_was_found),
 		TEST(test_a_bad_file_is_refused_and_kept),
 		TEST(test_root_makes_it_for_the_owner_of_the_state),
 	};

@@ -105,6 +105,8 @@ static void test_another_user_s_file_is_refused(void **state)
 	(void)fixture_write(f, "s", 0600, "sk-hidden", path);
 	assert_int_equal(chown(path, 12345, 12345), 0);
 	test_refused(path, "belongs to uid 12345");
+	assert_int_equal(chown(path, 1, 1), 0);
+	test_refused(path, "(uid 1), not to root: run this as that user (runuser -u ");
 }
 
 static void test_credentials_are_found_by_name(void **state)

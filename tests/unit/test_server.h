@@ -27,6 +27,7 @@ struct fixture {
 	struct event_base *base;
 	struct accounts *accounts;
 	struct server *server;
+	struct server_limits limits;
 	char dir[32], path[48];
 	int handled, gone, gone_living; /* requests; of those that waited; whose peer still reads */
 	int turn_handled, turn_max;
@@ -34,6 +35,23 @@ struct fixture {
 	struct request_list waiting;  /* "wait": until the test answers */
 	struct request_list turn_end; /* "commit": answered when the turn ends */
 };
+
+/* Sets one limit; the others stay. */
+#define FIXTURE_LIMIT(f, limit, value)                        \
+	do {                                                  \
+		(f)->limits.limit = (value);                  \
+		server_set_limits((f)->server, &(f)->limits); \
+	} while (0)
+
+/* The first of those that wait; to be answered by the test. */
+static inline struct request *fixture_take(struct fixture *f)
+{
+	struct request *r = TAILQ_FIRST(&f->waiting);
+
+	assert_non_null(r);
+	TAILQ_REMOVE(&f->waiting, r, of_waiters);
+	return r;
+}
 
 static inline void fixture_gone(struct request *r)
 {
@@ -60,6 +78,10 @@ static inline void fixture_handle(void *userdata, struct request *r)
 	struct fixture *f = userdata;
 	const char *method = message_method(r->message);
 
+	if (r->refused) {
+		request_fail(r, PROTO_DENIED, -1, "%s", r->refused);
+		return;
+	}
 	f->handled++;
 	f->turn_handled++;
 	r->waiting_for = f;
@@ -68,7 +90,12 @@ static inline void fixture_handle(void *userdata, struct request *r)
 		TAILQ_INSERT_TAIL(&f->waiting, r, of_waiters);
 	} else if (strcmp(method, "commit") == 0) {
 		TAILQ_INSERT_TAIL(&f->turn_end, r, of_waiters);
-	} else if (strcmp(method, "fail") == 0) {
+	} else if (strcmp(method, "subscribe") == 0 && request_subscribe(r)) {
+		r->gone = fixture_gone;
+		TAILQ_INSERT_TAIL(&f->waiting, r, of_waiters);
+		if (pack_map(request_reply(r), 0) == 0)
+			request_answer(r);
+	} else if (strcmp(method, "fail") == 0 || strcmp(method, "subscribe") == 0) {
 		request_fail(r, PROTO_DENIED, 1500, "no: %s", method);
 	} else {
 		fixture_reply(r, strcmp(method, "big") == 0 ? f->big : 2);
@@ -100,11 +127,16 @@ static inline void fixture_turn(struct fixture *f)
 	fixture_turn_with(f, EVLOOP_NONBLOCK);
 }
 
-static inline void fixture_setup(struct fixture *f, bool admin)
+static inline int fixture_setup_as(void **state, bool admin)
 {
+	static struct fixture the;
+	struct fixture *f = &the;
 	int fd = -1;
 
-	*f = (struct fixture){ .dir = "/tmp/server-XXXXXX", .big = 30000 };
+	*state = f;
+	*f = (struct fixture){ .dir = "/tmp/server-XXXXXX",
+			       .big = 30000,
+			       .limits = fixture_limits };
 	TAILQ_INIT(&f->waiting);
 	TAILQ_INIT(&f->turn_end);
 	assert_non_null(mkdtemp(f->dir));
@@ -114,6 +146,17 @@ static inline void fixture_setup(struct fixture *f, bool admin)
 	f->accounts = accounts_new();
 	assert_int_equal(socket_listen(f->path, 0755, 0666, (gid_t)-1, &fd), 0);
 	assert_int_equal(server_new(&f->server, f->base, f->accounts, fixture_handle, f), 0);
-	server_set_limits(f->server, &fixture_limits);
+	server_set_limits(f->server, &f->limits);
 	assert_int_equal(server_listen(f->server, fd, admin), 0);
+	return 0;
+}
+
+static inline int fixture_setup(void **state)
+{
+	return fixture_setup_as(state, false);
+}
+
+static inline int fixture_setup_admin(void **state)
+{
+	return fixture_setup_as(state, true);
 }

@@ -5,20 +5,23 @@
 
 #define FIXTURE_PATIENCE_NSEC (INT64_C(20) * 1000000000) /* whoever waits longer has failed */
 
-static inline void fixture_teardown(struct fixture *f)
+static inline int fixture_teardown(void **state)
 {
-	struct request *r;
+	struct fixture *f = *state;
 
-	while ((r = TAILQ_FIRST(&f->waiting))) {
-		TAILQ_REMOVE(&f->waiting, r, of_waiters);
-		request_free(r);
-	}
+	while (!TAILQ_EMPTY(&f->waiting))
+		request_free(fixture_take(f));
 	server_free(f->server);
 	accounts_free(f->accounts); /* asserts that nothing is charged any more */
 	event_base_free(f->base);
 	assert_int_equal(unlink(f->path), 0);
 	assert_int_equal(rmdir(f->dir), 0);
+	return 0;
 }
+
+#define SERVER_TEST(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+#define SERVER_ADMIN_TEST(f) \
+	cmocka_unit_test_setup_teardown(f, fixture_setup_admin, fixture_teardown)
 
 /* Turns until `condition` holds. */
 #define FIXTURE_UNTIL(f, condition)                                                      \

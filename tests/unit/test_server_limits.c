@@ -6,323 +6,242 @@
 
 static void answer_waiting(struct fixture *f, int n)
 {
-	for (; n > 0; n--) {
-		struct request *r = TAILQ_FIRST(&f->waiting);
-
-		assert_non_null(r);
-		TAILQ_REMOVE(&f->waiting, r, of_waiters);
-		fixture_reply(r, 2);
-	}
+	for (; n > 0; n--)
+		fixture_reply(fixture_take(f), 2);
 }
 
 static void test_too_many_waiting_requests_hold_all_connections_of_the_uid(void **state)
 {
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.waiting = 4;
-	server_set_limits(f.server, &limits);
-	struct client a = client_connect(&f), b = client_connect(&f);
+	FIXTURE_LIMIT(f, waiting, 4);
+	_cleanup_(client_close) struct client a = client_connect(f), b = client_connect(f);
 	client_requests(&a, 0, 10, "wait");
-	FIXTURE_UNTIL(&f, f.handled == 4);
+	FIXTURE_UNTIL(f, f->handled == 4);
 	client_requests(&b, 100, 3, "wait");
-	assert_true(fixture_idles(&f, 20));
-	answer_waiting(&f, 2);
-	FIXTURE_UNTIL(&f, f.handled == 6);
-	assert_true(fixture_idles(&f, 20));
-	while (f.handled < 13) {
-		answer_waiting(&f, 1);
-		fixture_turn(&f);
-		assert_true(fixture_account(&f).waiting <= 4);
+	assert_true(fixture_idles(f, 20));
+	answer_waiting(f, 2);
+	FIXTURE_UNTIL(f, f->handled == 6);
+	assert_true(fixture_idles(f, 20));
+	while (f->handled < 13) {
+		answer_waiting(f, 1);
+		fixture_turn(f);
+		assert_true(fixture_account(f).waiting <= 4);
 	}
-	answer_waiting(&f, 4);
+	answer_waiting(f, 4);
 	for (uint32_t id = 0; id < 10; id++)
-		client_expect(&f, &a, id);
+		client_expect(f, &a, id);
 	for (uint32_t id = 100; id < 103; id++)
-		client_expect(&f, &b, id);
-	client_close(&a);
-	client_close(&b);
-	fixture_teardown(&f);
+		client_expect(f, &b, id);
 }
 
 static void test_another_uid_is_served_while_one_waits(void **state)
 {
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
 	if (geteuid() != 0)
 		skip(); /* needs a second uid */
-	fixture_setup(&f, false);
-	limits.waiting = 4;
-	server_set_limits(f.server, &limits);
-	struct client a = client_connect(&f);
+	FIXTURE_LIMIT(f, waiting, 4);
+	_cleanup_(client_close) struct client a = client_connect(f);
 	client_requests(&a, 0, 10, "wait");
-	FIXTURE_UNTIL(&f, f.handled == 4);
+	FIXTURE_UNTIL(f, f->handled == 4);
 	assert_int_equal(seteuid(4711), 0);
-	struct client b = client_connect(&f);
+	_cleanup_(client_close) struct client b = client_connect(f);
 	assert_int_equal(seteuid(0), 0);
 	client_request(&b, 1, "echo");
-	client_expect(&f, &b, 1);
-	client_close(&a);
-	client_close(&b);
-	fixture_teardown(&f);
+	client_expect(f, &b, 1);
 }
 
 static void test_a_slow_reader_is_not_read_and_gets_all_in_the_end(void **state)
 {
-	struct fixture f;
+	struct fixture *f = *state;
+	_cleanup_(client_close) struct client c = client_connect(f);
 
-	(void)state;
-	fixture_setup(&f, false);
-	struct client c = client_connect(&f);
 	client_requests(&c, 0, 100, "big");
 	/* its socket takes some, then 64 KiB and a reply more are kept for it, and that is all */
-	FIXTURE_UNTIL(&f, fixture_account(&f).buffered > 65536);
-	assert_true(fixture_idles(&f, 20));
-	assert_true(f.handled < 50);
-	assert_true(fixture_account(&f).buffered < 65536 + 40000);
+	FIXTURE_UNTIL(f, fixture_account(f).buffered > 65536);
+	assert_true(fixture_idles(f, 20));
+	assert_true(f->handled < 50);
+	assert_true(fixture_account(f).buffered < 65536 + 40000);
 	for (uint32_t id = 0; id < 100; id++)
-		client_expect(&f, &c, id);
-	assert_int_equal(f.handled, 100);
-	assert_int_equal(fixture_account(&f).buffered, 0);
-	client_close(&c);
-	fixture_teardown(&f);
+		client_expect(f, &c, id);
+	assert_int_equal(f->handled, 100);
+	assert_int_equal(fixture_account(f).buffered, 0);
 }
 
 static void test_over_the_uids_buffered_limit_the_slow_reader_is_closed(void **state)
 {
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.buffered_bytes = 20000;
-	server_set_limits(f.server, &limits);
-	struct client good = client_connect(&f), slow = client_connect(&f);
+	FIXTURE_LIMIT(f, buffered_bytes, 20000);
+	_cleanup_(client_close) struct client good = client_connect(f), slow = client_connect(f);
 	client_requests(&slow, 0, 100, "big");
-	FIXTURE_UNTIL(&f, server_connections(f.server) == 2);
-	FIXTURE_UNTIL(&f, server_connections(f.server) == 1);
-	assert_int_equal(fixture_account(&f).buffered, 0);
+	FIXTURE_UNTIL(f, server_connections(f->server) == 2);
+	FIXTURE_UNTIL(f, server_connections(f->server) == 1);
+	assert_int_equal(fixture_account(f).buffered, 0);
 	client_request(&good, 1, "echo");
-	client_expect(&f, &good, 1);
-	client_close(&good);
-	client_close(&slow);
-	fixture_teardown(&f);
+	client_expect(f, &good, 1);
 }
 
 static void test_a_reader_that_has_stopped_is_closed_in_time(void **state)
 {
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.idle_reap_ms = 30;
-	server_set_limits(f.server, &limits);
-	struct client c = client_connect(&f);
+	FIXTURE_LIMIT(f, idle_reap_ms, 30);
+	_cleanup_(client_close) struct client c = client_connect(f);
 	client_requests(&c, 0, 100, "big");
-	FIXTURE_UNTIL(&f, fixture_account(&f).buffered > 65536);
-	FIXTURE_UNTIL(&f, server_connections(f.server) == 0);
-	client_close(&c);
-	fixture_teardown(&f);
+	FIXTURE_UNTIL(f, fixture_account(f).buffered > 65536);
+	FIXTURE_UNTIL(f, server_connections(f->server) == 0);
 }
 
 /* A reply each 100 ms: a socket that is writable at three quarters free says nothing for longer
  * than one may stand still. */
 static void test_a_reader_that_is_only_slow_is_not_closed(void **state)
 {
+	struct fixture *f = *state;
 	enum { REPLIES = 12 };
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.idle_reap_ms = 280;
-	server_set_limits(f.server, &limits);
-	struct client c = client_connect(&f);
+	FIXTURE_LIMIT(f, idle_reap_ms, 280);
+	_cleanup_(client_close) struct client c = client_connect(f);
 	client_requests(&c, 0, REPLIES, "wait");
-	FIXTURE_UNTIL(&f, f.handled == REPLIES);
-	for (int i = 0; i < REPLIES; i++) {
-		struct request *r = TAILQ_FIRST(&f.waiting);
-
-		TAILQ_REMOVE(&f.waiting, r, of_waiters);
-		fixture_reply(r, 60000);
-	}
+	FIXTURE_UNTIL(f, f->handled == REPLIES);
+	for (int i = 0; i < REPLIES; i++)
+		fixture_reply(fixture_take(f), 60000);
 	for (uint32_t id = 0; id < REPLIES; id++) {
 		int64_t next = clock_monotonic_nsec() + INT64_C(100) * 1000000;
 
-		client_expect(&f, &c, id);
-		FIXTURE_UNTIL(&f, clock_monotonic_nsec() > next);
+		client_expect(f, &c, id);
+		FIXTURE_UNTIL(f, clock_monotonic_nsec() > next);
 	}
-	client_close(&c);
-	fixture_teardown(&f);
 }
 
 /* Half requests on many connections: those that would pass the limit are closed. */
 static void test_half_requests_are_charged_to_the_uid(void **state)
 {
+	struct fixture *f = *state;
 	enum { CLIENTS = 8, HALF = 3000 };
-	struct server_limits limits = fixture_limits;
 	struct client clients[CLIENTS];
-	struct fixture f;
 	uint8_t half[HALF] = "\x94\x00\x05\xa4wait\x91\x81\xa1k\xda\x3f\x00";
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.buffered_bytes = 4 * HALF;
-	server_set_limits(f.server, &limits);
+	FIXTURE_LIMIT(f, buffered_bytes, 4 * HALF);
 	for (size_t i = 0; i < CLIENTS; i++) {
-		clients[i] = client_connect(&f);
-		FIXTURE_UNTIL(&f, server_connections(f.server) == i + 1);
+		clients[i] = client_connect(f);
+		FIXTURE_UNTIL(f, server_connections(f->server) == i + 1);
 	}
 	for (size_t i = 0; i < CLIENTS; i++) {
 		client_send(&clients[i], half, HALF);
-		fixture_turn(&f);
-		assert_true(fixture_account(&f).buffered <= limits.buffered_bytes);
+		fixture_turn(f);
+		assert_true(fixture_account(f).buffered <= f->limits.buffered_bytes);
 	}
-	assert_int_equal(server_connections(f.server), 4);
+	assert_int_equal(server_connections(f->server), 4);
 	for (size_t i = 0; i < CLIENTS; i++)
 		client_close(&clients[i]);
-	FIXTURE_UNTIL(&f, server_connections(f.server) == 0);
-	assert_int_equal(fixture_account(&f).buffered, 0);
-	fixture_teardown(&f);
+	FIXTURE_UNTIL(f, server_connections(f->server) == 0);
+	assert_int_equal(fixture_account(f).buffered, 0);
 }
 
 /* Pipelining is no offence: with the account full the others wait for their turn. */
 static void test_many_pipelining_connections_of_a_uid_are_all_served(void **state)
 {
+	struct fixture *f = *state;
 	enum { CLIENTS = 40, EACH = 200 }; /* replies that a socket takes without a reader */
-	struct server_limits limits = fixture_limits;
 	struct client clients[CLIENTS];
-	struct fixture f;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.buffered_bytes = 16384;
-	server_set_limits(f.server, &limits);
+	FIXTURE_LIMIT(f, buffered_bytes, 16384);
 	for (size_t i = 0; i < CLIENTS; i++) {
-		clients[i] = client_connect(&f);
+		clients[i] = client_connect(f);
 		client_requests(&clients[i], 0, EACH, "fail");
 	}
 	for (uint32_t id = 0; id < EACH; id++)
 		for (size_t i = 0; i < CLIENTS; i++) {
-			client_expect_error(&f, &clients[i], id, "denied");
-			assert_true(fixture_account(&f).buffered <= 16384 + 4096);
+			client_expect_error(f, &clients[i], id, "denied");
+			assert_true(fixture_account(f).buffered <= 16384 + 4096);
 		}
 	for (size_t i = 0; i < CLIENTS; i++)
 		client_close(&clients[i]);
-	fixture_teardown(&f);
 }
 
 static void test_more_connections_than_allowed_are_refused_then_closed_at_once(void **state)
 {
-	struct server_limits limits = fixture_limits;
+	struct fixture *f = *state;
 	struct client c[5];
-	struct fixture f;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.connections = 2;
-	server_set_limits(f.server, &limits);
+	FIXTURE_LIMIT(f, connections, 2);
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
-		c[i] = client_connect(&f);
-	client_expect_end(&f, &c[4]);
-	assert_int_equal(server_connections(f.server), 4);
+		c[i] = client_connect(f);
+	client_expect_end(f, &c[4]);
+	assert_int_equal(server_connections(f->server), 4);
 	for (size_t i = 2; i < 4; i++) {
 		client_request(&c[i], 9, "echo");
-		client_expect_error(&f, &c[i], 9, "limit_exceeded");
-		client_expect_end(&f, &c[i]);
+		client_expect_error(f, &c[i], 9, "limit_exceeded");
+		client_expect_end(f, &c[i]);
 	}
 	for (size_t i = 0; i < 2; i++) {
 		client_request(&c[i], 1, "echo");
-		client_expect(&f, &c[i], 1);
+		client_expect(f, &c[i], 1);
 	}
-	assert_int_equal(f.handled, 2);
+	assert_int_equal(f->handled, 2);
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
 		client_close(&c[i]);
-	fixture_teardown(&f);
 }
 
 static void test_the_admin_socket_serves_only_root_and_our_uid(void **state)
 {
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
 	if (geteuid() != 0)
 		skip(); /* needs a second uid */
-	fixture_setup(&f, true);
 	assert_int_equal(seteuid(4711), 0);
-	struct client stranger = client_connect(&f);
+	_cleanup_(client_close) struct client stranger = client_connect(f);
 	assert_int_equal(seteuid(0), 0);
-	struct client root = client_connect(&f);
+	_cleanup_(client_close) struct client root = client_connect(f);
 	client_request(&stranger, 1, "echo");
 	client_request(&root, 2, "echo");
-	client_expect_error(&f, &stranger, 1, "denied");
-	client_expect_end(&f, &stranger);
-	client_expect(&f, &root, 2);
-	assert_int_equal(f.handled, 1);
-	client_close(&stranger);
-	client_close(&root);
-	fixture_teardown(&f);
+	client_expect_error(f, &stranger, 1, "denied");
+	client_expect_end(f, &stranger);
+	client_expect(f, &root, 2);
+	assert_int_equal(f->handled, 1);
 }
 
 static void test_who_never_completes_a_request_is_closed(void **state)
 {
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.idle_reap_ms = 30;
-	server_set_limits(f.server, &limits);
-	struct client silent = client_connect(&f), half = client_connect(&f);
-	struct client later = client_connect(&f), good = client_connect(&f);
+	FIXTURE_LIMIT(f, idle_reap_ms, 30);
+	_cleanup_(client_close) struct client silent = client_connect(f), half = client_connect(f);
+	_cleanup_(client_close) struct client later = client_connect(f), good = client_connect(f);
 	client_send(&half, "\x94\x00", 2);
 	client_request(&later, 1, "echo");
 	client_request(&good, 1, "echo");
-	client_expect(&f, &later, 1);
-	client_expect(&f, &good, 1);
+	client_expect(f, &later, 1);
+	client_expect(f, &good, 1);
 	/* a second request that never ends is no better than a first */
 	client_send(&later, "\x94\x00", 2);
-	FIXTURE_UNTIL(&f, server_connections(f.server) == 1);
-	client_expect_end(&f, &silent);
-	client_expect_end(&f, &half);
-	client_expect_end(&f, &later);
+	FIXTURE_UNTIL(f, server_connections(f->server) == 1);
+	client_expect_end(f, &silent);
+	client_expect_end(f, &half);
+	client_expect_end(f, &later);
 	client_request(&good, 2, "echo");
-	client_expect(&f, &good, 2);
-	struct client *all[] = { &silent, &half, &later, &good };
-	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		client_close(all[i]);
-	fixture_teardown(&f);
+	client_expect(f, &good, 2);
 }
 
 /* Not closed for slowness that is ours: the uid's limit keeps us from reading it. */
 static void test_who_is_held_is_not_closed_as_idle(void **state)
 {
-	struct server_limits limits = fixture_limits;
-	struct fixture f;
+	struct fixture *f = *state;
 
-	(void)state;
-	fixture_setup(&f, false);
-	limits.idle_reap_ms = 20;
-	limits.waiting = 1;
-	server_set_limits(f.server, &limits);
-	struct client a = client_connect(&f), b = client_connect(&f);
+	FIXTURE_LIMIT(f, idle_reap_ms, 20);
+	FIXTURE_LIMIT(f, waiting, 1);
+	_cleanup_(client_close) struct client a = client_connect(f), b = client_connect(f);
 	client_request(&a, 1, "wait");
-	FIXTURE_UNTIL(&f, f.handled == 1);
+	FIXTURE_UNTIL(f, f->handled == 1);
 	client_request(&b, 2, "echo");
 	int64_t until = clock_monotonic_nsec() + INT64_C(100) * 1000000;
-	FIXTURE_UNTIL(&f, clock_monotonic_nsec() > until);
-	assert_int_equal(server_connections(f.server), 2);
-	answer_waiting(&f, 1);
-	client_expect(&f, &a, 1);
-	client_expect(&f, &b, 2);
-	client_close(&a);
-	client_close(&b);
-	fixture_teardown(&f);
+	FIXTURE_UNTIL(f, clock_monotonic_nsec() > until);
+	assert_int_equal(server_connections(f->server), 2);
+	answer_waiting(f, 1);
+	client_expect(f, &a, 1);
+	client_expect(f, &b, 2);
 }
 
 /* The lines that the server logged while descriptors were short. */
@@ -339,15 +258,13 @@ static int count_lines(int fd, const char *what)
 
 static void test_without_descriptors_connections_wait_for_better_times(void **state)
 {
+	struct fixture *f = *state;
 	int log = memfd_create("log", MFD_CLOEXEC), err = dup(STDERR_FILENO);
 	struct rlimit old, tight;
 	struct client c[3];
-	struct fixture f;
 
-	(void)state;
-	fixture_setup(&f, false);
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
-		c[i] = client_connect(&f);
+		c[i] = client_connect(f);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	int next = dup(STDIN_FILENO);
 	tight = (struct rlimit){ .rlim_cur = (rlim_t)next + 1, .rlim_max = old.rlim_max };
@@ -355,13 +272,13 @@ static void test_without_descriptors_connections_wait_for_better_times(void **st
 	assert_true(dup2(log, STDERR_FILENO) >= 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
 	/* one descriptor: enough for accept(), not for knowing the peer as well */
-	fixture_turn(&f);
-	bool idle = fixture_idles(&f, 20);
+	fixture_turn(f);
+	bool idle = fixture_idles(f, 20);
 	int64_t until = clock_monotonic_nsec() + INT64_C(250) * 1000000;
 	tight.rlim_cur--;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-	FIXTURE_UNTIL(&f, clock_monotonic_nsec() > until);
-	uint64_t connections = server_connections(f.server);
+	FIXTURE_UNTIL(f, clock_monotonic_nsec() > until);
+	uint64_t connections = server_connections(f->server);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	assert_true(dup2(err, STDERR_FILENO) >= 0);
 	assert_true(idle);
@@ -369,32 +286,30 @@ static void test_without_descriptors_connections_wait_for_better_times(void **st
 	assert_int_equal(count_lines(log, "new connections have to wait"), 1);
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
 		client_request(&c[i], 1, "echo");
-		client_expect(&f, &c[i], 1);
+		client_expect(f, &c[i], 1);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
 		client_close(&c[i]);
 	(void)close(log);
 	(void)close(err);
-	fixture_teardown(&f);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_too_many_waiting_requests_hold_all_connections_of_the_uid),
-		cmocka_unit_test(test_another_uid_is_served_while_one_waits),
-		cmocka_unit_test(test_a_slow_reader_is_not_read_and_gets_all_in_the_end),
-		cmocka_unit_test(test_over_the_uids_buffered_limit_the_slow_reader_is_closed),
-		cmocka_unit_test(test_a_reader_that_has_stopped_is_closed_in_time),
-		cmocka_unit_test(test_a_reader_that_is_only_slow_is_not_closed),
-		cmocka_unit_test(test_half_requests_are_charged_to_the_uid),
-		cmocka_unit_test(test_many_pipelining_connections_of_a_uid_are_all_served),
-		cmocka_unit_test(
-			test_more_connections_than_allowed_are_refused_then_closed_at_once),
-		cmocka_unit_test(test_the_admin_socket_serves_only_root_and_our_uid),
-		cmocka_unit_test(test_who_never_completes_a_request_is_closed),
-		cmocka_unit_test(test_who_is_held_is_not_closed_as_idle),
-		cmocka_unit_test(test_without_descriptors_connections_wait_for_better_times),
+		SERVER_TEST(test_too_many_waiting_requests_hold_all_connections_of_the_uid),
+		SERVER_TEST(test_another_uid_is_served_while_one_waits),
+		SERVER_TEST(test_a_slow_reader_is_not_read_and_gets_all_in_the_end),
+		SERVER_TEST(test_over_the_uids_buffered_limit_the_slow_reader_is_closed),
+		SERVER_TEST(test_a_reader_that_has_stopped_is_closed_in_time),
+		SERVER_TEST(test_a_reader_that_is_only_slow_is_not_closed),
+		SERVER_TEST(test_half_requests_are_charged_to_the_uid),
+		SERVER_TEST(test_many_pipelining_connections_of_a_uid_are_all_served),
+		SERVER_TEST(test_more_connections_than_allowed_are_refused_then_closed_at_once),
+		SERVER_ADMIN_TEST(test_the_admin_socket_serves_only_root_and_our_uid),
+		SERVER_TEST(test_who_never_completes_a_request_is_closed),
+		SERVER_TEST(test_who_is_held_is_not_closed_as_idle),
+		SERVER_TEST(test_without_descriptors_connections_wait_for_better_times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

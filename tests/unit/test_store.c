@@ -178,7 +178,7 @@ static void test_a_newer_schema_is_refused_untouched(void **state)
 	const struct place *p = *state;
 
 	store_free(test_open_leading(p));
-	test_meddle(p, "UPDATE meta SET value = '2' WHERE name = 'schema'");
+	test_meddle(p, "UPDATE meta SET value = '999' WHERE name = 'schema'");
 	test_refused_untouched(p, STORE_E_NEWER);
 }
 

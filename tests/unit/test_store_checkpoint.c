@@ -90,6 +90,47 @@ static void test_a_writer_elsewhere_puts_it_off(void **state)
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
+static void test_grow(struct store *s)
+{
+	int n = 0;
+
+	while (!store_log_is_long(s)) {
+		assert_int_equal(test_audit_turn(s, 20), 0);
+		assert_true(++n < STORE_LOG_PAGES);
+	}
+	assert_true(n > 1);
+}
+
+/* A busy broker doesn't wait for its next tick; one whose log is kept back doesn't try each turn.
+ */
+static void test_a_long_log_asks_once(void **state)
+{
+	const struct place *p = *state;
+	_cleanup_(store_freep) struct store *s = test_open_leading(p);
+	sqlite3 *db;
+
+	test_grow(s);
+	assert_int_equal(store_checkpoint(s), 0);
+	assert_false(store_log_is_long(s));
+	test_grow(s); /* in the log that has begun anew */
+	assert_int_equal(sqlite3_open(p->file, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM leader", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(test_audit_turn(s, 1),
+			 0); /* what the reader doesn't see stays in the log */
+	assert_int_equal(store_checkpoint(s), 0);
+	assert_false(store_log_is_long(s));
+	test_grow(s);
+	assert_true(s->wal_pages >= 2 * STORE_LOG_PAGES);
+	/* not ours, so we only see that the log begins anew */
+	assert_int_equal(sqlite3_exec(db, "COMMIT; PRAGMA wal_checkpoint", NULL, NULL, NULL),
+			 SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_int_equal(test_audit_turn(s, 1), 0);
+	test_grow(s);
+	assert_true(s->wal_pages < STORE_LOG_PAGES + 20);
+}
+
 /* Writes `other` rows of its own as fast as it can, until it is told to stop, and says how many. */
 static int test_write_beside(const struct place *p, int out, int stop)
 {
@@ -200,6 +241,7 @@ int main(void)
 		STORE_TEST(test_closing_does_not_checkpoint),
 		STORE_TEST(test_a_small_log_is_left_alone),
 		STORE_TEST(test_a_writer_elsewhere_puts_it_off),
+		STORE_TEST(test_a_long_log_asks_once),
 		STORE_TEST(test_a_writer_beside_the_checkpoints_loses_nothing),
 		STORE_TEST(test_sync_writes_only_after_a_change),
 		STORE_TEST(test_sync_is_fenced),

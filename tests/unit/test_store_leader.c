@@ -18,6 +18,27 @@ static void test_terms_grow_with_each_claim(void **state)
 	assert_int_equal(self.term, 2);
 }
 
+static void test_a_claim_tells_who_led_before(void **state)
+{
+	const struct place *p = *state;
+	_cleanup_(store_freep) struct store *a = test_open(p), *b = test_open(p);
+	struct leader self = test_self("holder-a"), before = { .term = 99, .pid = 99 };
+
+	assert_int_equal(store_claim(a, &self, test_dead, NULL, &before), 0);
+	assert_int_equal(before.term, 0);
+	assert_int_equal(before.pid, 0);
+	self = test_self("holder-b");
+	assert_int_equal(store_claim(b, &self, test_dead, NULL, &before), 0);
+	assert_int_equal(self.term, 2);
+	assert_int_equal(before.term, 1);
+	assert_int_equal(before.pid, getpid());
+	assert_string_equal(before.holder, "holder-a");
+	assert_int_equal(store_vacate(b), 0);
+	assert_int_equal(store_claim(a, &self, test_alive, NULL, &before), 0);
+	assert_int_equal(before.term, 2);
+	assert_int_equal(before.pid, 0);
+}
+
 static void test_a_living_leader_is_named(void **state)
 {
 	const struct place *p = *state;
@@ -120,8 +141,9 @@ static void test_other_connections_cannot_write_the_rows(void **state)
 		"INSERT INTO audit SELECT sequence + 1, hash, wall_ms, boot_ms, term, instance,"
 		" event, outcome, rule, profile, lease, uid, gid, pid, start_time, unit, exe,"
 		" key_tag, detail FROM audit",
-		"UPDATE audit SET event = 'forged'",
 		"DELETE FROM audit",
+		"INSERT INTO audit_checkpoint VALUES (1, 9, 9, 9, x'00', x'00')",
+		"UPDATE audit SET event = 'forged'",
 	};
 	const struct place *p = *state;
 	_cleanup_(store_freep) struct store *s = test_open_leading(p);
@@ -138,7 +160,7 @@ static void test_other_connections_cannot_write_the_rows(void **state)
 	assert_int_equal(sqlite3_open(p->file, &db), SQLITE_OK);
 	for (size_t i = 0; i < ARRAY_SIZE(writes); i++)
 		assert_int_equal(test_exec(db, writes[i]) & 0xff,
-				 i < 6 ? SQLITE_ERROR : SQLITE_CONSTRAINT);
+				 i < 8 ? SQLITE_ERROR : SQLITE_CONSTRAINT);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	assert_int_equal(test_audit_count(s), 1);
 }
@@ -151,15 +173,23 @@ static void test_triggers_stop_each_write_of_a_deposed_leader(void **state)
 	_cleanup_(store_freep) struct store *s = test_open_leading(p);
 	struct key_row key = test_key("key-1");
 	struct lease_row lease = test_lease("lease-1");
+	struct lease_row ending = test_lease("lease-2");
 	struct audit_row row = test_audit("acquire");
 
-	for (int i = 0; i < 3; i++) {
+	assert_int_equal(store_begin(s), 0);
+	assert_int_equal(store_put_lease(s, &ending), 0);
+	assert_int_equal(store_commit(s), 0);
+	ending.state = LEASE_RELEASED;
+	ending.ended_at_ms = 1700000000010;
+	for (int i = 0; i < 4; i++) {
 		assert_int_equal(store_begin(s), 0);
 		s->term++;
 		if (i == 0)
 			assert_int_equal(store_put_key(s, &key, NULL), STORE_E_FENCED);
 		else if (i == 1)
 			assert_int_equal(store_put_lease(s, &lease), STORE_E_FENCED);
+		else if (i == 2)
+			assert_int_equal(store_put_lease(s, &ending), STORE_E_FENCED);
 		else
 			assert_int_equal(store_append_audit(s, &row), STORE_E_FENCED);
 		s->term--;
@@ -175,6 +205,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_terms_grow_with_each_claim),
+		STORE_TEST(test_a_claim_tells_who_led_before),
 		STORE_TEST(test_a_living_leader_is_named),
 		STORE_TEST(test_a_leader_of_another_boot_is_gone),
 		STORE_TEST(test_a_dead_leader_is_replaced),

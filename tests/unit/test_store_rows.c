@@ -62,6 +62,54 @@ static int test_keep_lease(const struct lease_row *row, void *userdata)
 	return 0;
 }
 
+static int test_lease_rows(struct store *s)
+{
+	sqlite3_stmt *stmt;
+	int n;
+
+	assert_int_equal(
+		sqlite3_prepare_v2(s->turn.db, "SELECT count(*) FROM lease", -1, &stmt, NULL),
+		SQLITE_OK);
+	assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+	n = sqlite3_column_int(stmt, 0);
+	assert_int_equal(sqlite3_finalize(stmt), SQLITE_OK);
+	return n;
+}
+
+/* SQLite 3.40's quick_check, which each start runs, takes some orders of columns for damage. */
+static void test_a_state_with_leases_opens_again(void **state)
+{
+	const struct place *p = *state;
+	struct store *s = test_open_leading(p);
+	struct lease_row row = test_lease("lease-1");
+
+	test_put_lease(s, &row);
+	row.id[6] = '2';
+	row.state = LEASE_EXPIRED;
+	row.ended_at_ms = 1700000000010;
+	test_put_lease(s, &row);
+	store_free(s);
+	s = test_open(p);
+	assert_int_equal(test_lease_rows(s), 2);
+	store_free(s);
+}
+
+/* SQLite would ignore a row that breaks a rule of its table; we don't. */
+static void test_a_lease_is_active_or_has_an_end(void **state)
+{
+	const struct place *p = *state;
+	_cleanup_(store_freep) struct store *s = test_open_leading(p);
+	struct lease_row row = test_lease("lease-1");
+
+	for (int i = 0; i < 2; i++) {
+		row.state = i == 0 ? LEASE_ACTIVE : LEASE_RELEASED;
+		row.ended_at_ms = i == 0 ? 1700000000010 : 0;
+		assert_int_equal(store_begin(s), 0);
+		assert_int_equal(store_put_lease(s, &row), -EPROTO);
+		assert_int_equal(store_commit(s), -EPROTO);
+	}
+}
+
 static void test_every_value_of_a_lease_comes_back(void **state)
 {
 	const struct place *p = *state;
@@ -128,11 +176,15 @@ static void test_only_active_leases_are_visited(void **state)
 		struct lease_row row = test_lease("lease-0");
 
 		row.id[6] = (char)('0' + i);
-		row.state = states[i];
 		test_put_lease(s, &row);
+		row.state = states[i];
+		row.ended_at_ms = row.state == LEASE_ACTIVE ? 0 : 1700000000010;
+		test_put_lease(s, &row);
+		test_put_lease(s, &row); /* as it is */
 	}
 	assert_int_equal(store_each_lease(s, test_tally_lease, &all), 0);
 	assert_int_equal(all.n, 2);
+	assert_int_equal(test_lease_rows(s), ARRAY_SIZE(states)); /* one each */
 	assert_int_equal(store_each_lease(s, test_tally_lease, &one), -ECANCELED);
 	assert_int_equal(one.n, 1);
 	/* a visit that was stopped holds no lock on anything */
@@ -406,6 +458,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_every_value_of_a_key_comes_back),
 		STORE_TEST(test_every_value_of_a_lease_comes_back),
+		STORE_TEST(test_a_state_with_leases_opens_again),
+		STORE_TEST(test_a_lease_is_active_or_has_an_end),
 		STORE_TEST(test_only_active_leases_are_visited),
 		STORE_TEST(test_deleted_keys_are_visited_on_request),
 		STORE_TEST(test_a_hash_finds_the_row_that_still_counts),

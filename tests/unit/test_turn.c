@@ -4,6 +4,8 @@
  */
 #include "test_daemon.h"
 
+#include "io/store_audit_prune.h"
+
 /* What callbacks saw, in their order. */
 static struct {
 	char calls[64];
@@ -122,6 +124,43 @@ static void test_a_turn_is_one_transaction(void **state)
 	test_change_state(b, first, KEY_RETIRING, 'd');
 	assert_int_equal(turn_end(b->d.turn), 0);
 	assert_int_equal(first->row.state, KEY_RETIRING);
+}
+
+static int test_store_note(struct store *s, void *userdata)
+{
+	(void)userdata;
+	return store_set_audit_exported(s, 17);
+}
+
+static int test_store_fails(struct store *s, void *userdata)
+{
+	(void)s;
+	(void)userdata;
+	return STORE_E_FULL;
+}
+
+/* What a change writes besides is in its transaction, or nothing of it is. */
+static void test_a_write_of_its_own(void **state)
+{
+	struct broker *b = *state;
+	struct change *c = change_new(b->d.turn, test_done, test_as('a'));
+	uint64_t exported;
+
+	change_store(c, test_store_note);
+	(void)change_audit(c, "test", "ok", NULL);
+	change_submit(c);
+	assert_int_equal(turn_end(b->d.turn), 0);
+	assert_int_equal(store_audit_exported(b->d.store, &exported), 0);
+	assert_int_equal(exported, 17);
+
+	c = change_new(b->d.turn, test_done, test_as('b'));
+	(void)change_audit(c, "test", "ok", NULL);
+	change_store(c, test_store_fails);
+	change_submit(c);
+	assert_int_equal(turn_end(b->d.turn), 0);
+	assert_string_equal(test_seen.calls, "ab");
+	assert_int_equal(test_seen.outcomes[1], STORE_E_FULL);
+	assert_int_equal(test_audit_count(b->d.store), 1);
 }
 
 static struct {
@@ -431,6 +470,7 @@ int main(void)
 		TURN_TEST(test_memory_follows_the_commit),
 		TURN_TEST(test_without_a_commit_nothing_has_happened),
 		TURN_TEST(test_a_turn_is_one_transaction),
+		TURN_TEST(test_a_write_of_its_own),
 		TURN_TEST(test_callbacks_come_in_order_after_the_whole_commit),
 		TURN_TEST(test_changes_of_one_key_build_on_each_other),
 		TURN_TEST(test_a_deleted_key_stays_deleted),

@@ -34,7 +34,7 @@ struct got {
 	enum litellm_kind kind;
 	char message[LITELLM_MESSAGE_MAX];
 	int64_t retry_after_ms, clock_offset_ms;
-	bool unanswered, fenced;
+	bool unanswered;
 	struct upstream *frees;
 };
 
@@ -95,7 +95,6 @@ static inline void on_done(void *userdata, struct upstream_answer *a)
 	g->retry_after_ms = a->litellm.retry_after_ms;
 	g->clock_offset_ms = a->clock_offset_ms;
 	g->unanswered = a->unanswered;
-	g->fenced = a->fenced;
 	upstream_free(g->frees);
 }
 

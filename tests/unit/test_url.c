@@ -110,6 +110,31 @@ static void test_trailing_slashes_and_v1_are_taken_off(_unused_ void **state)
 	}
 }
 
+static void test_the_same_place_is_told_however_it_is_written(_unused_ void **state)
+{
+	static const struct {
+		const char *a, *b;
+		bool same;
+	} urls[] = {
+		{ "http://h", "http://h", true },
+		{ "http://h", "HTTP://H:80", true },
+		{ "https://h:443/a", "https://H/a", true },
+		{ "http://h", "https://h", false },
+		{ "http://h:80", "https://h:80", false },
+		{ "http://h", "http://h:81", false },
+		{ "http://h", "http://h.b", false },
+		{ "http://h/a", "http://h/b", false },
+		{ "http://h/a", "http://h/A", false },
+		{ "http://[::1]:1/a", "http://[::1]:1/a", true },
+		{ "h", "h", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(urls); i++)
+		if (url_is_same(urls[i].a, urls[i].b) != urls[i].same ||
+		    url_is_same(urls[i].b, urls[i].a) != urls[i].same)
+			fail_msg("%s and %s", urls[i].a, urls[i].b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -117,6 +142,7 @@ int main(void)
 		cmocka_unit_test(test_loopback_is_the_real_one_only),
 		cmocka_unit_test(test_what_is_no_plain_url_is_refused),
 		cmocka_unit_test(test_trailing_slashes_and_v1_are_taken_off),
+		cmocka_unit_test(test_the_same_place_is_told_however_it_is_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
