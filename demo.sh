@@ -116,14 +116,20 @@ def call(path, body=None):
     request = urllib.request.Request(url.rstrip("/").removesuffix("/v1") + path, body and json.dumps(body).encode(),
                                      {"Authorization": "Bearer " + master, "Content-Type": "application/json"})
     return json.load(urllib.request.urlopen(request, timeout=20))
-found = call("/v2/team/list?page_size=100&team_alias=" + urllib.parse.quote(name))["teams"]
-for team in (team["team_id"] for team in found if team["team_alias"] == name):
-    keys = lambda: call("/key/list?size=100&team_id=" + urllib.parse.quote(team))["keys"]
-    for key in keys():
-        call("/key/delete", {"keys": [key]})
-    left = keys()
-    call("/team/delete", {"team_ids": [team]})
-    sys.exit(f"LiteLLM still has {len(left)} keys of the demo" if left else 0)
+def take_back():
+    found = call("/v2/team/list?page_size=100&team_alias=" + urllib.parse.quote(name))["teams"]
+    for team in (team["team_id"] for team in found if team["team_alias"] == name):
+        keys = lambda: call("/key/list?size=100&team_id=" + urllib.parse.quote(team))["keys"]
+        for key in keys():
+            call("/key/delete", {"keys": [key]})
+        left = keys()
+        call("/team/delete", {"team_ids": [team]})
+        if left:
+            return f"demo: LiteLLM still has {len(left)} keys of the demo"
+try:
+    sys.exit(take_back())
+except (OSError, ValueError, LookupError, TypeError) as why:  # refused, away, or no LiteLLM at all
+    sys.exit(f"demo: LiteLLM could not be asked to delete what the demo may have made there (team {name}): {why}")
 EOF
 	rm -f "$D/files/team"
 }

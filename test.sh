@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds and tests everything. It installs the Debian packages it needs as root, and names them otherwise.
-#   ./test.sh [PYTEST ARGS]        dev and asan: unit tests, checks, fuzz corpus, contract, end to end
+#   ./test.sh [PYTEST ARGS]        dev and asan: unit tests, checks, fuzz corpus, contract, end to end; dev: 2 minutes of torture
 #   ./test.sh live [PYTEST ARGS]   end to end and contract against LITELLM_BASE_URL with LITELLM_MASTER_KEY
 #   ./test.sh tidy                 clang-tidy over everything
 #   ./test.sh fuzz SECONDS [NAME]  libFuzzer, each target for SECONDS
 #   ./test.sh bench [ARGS]         the figures
+#   ./test.sh chaos MINUTES [NAME=VALUE...]   several instances tortured (tests/chaos/run.py); CHAOS_PRESET=asan for that build
+#   ./test.sh mutants [NAME...]    does the torture find a broken broker? (tests/chaos/mutants.py)
 # A failure in dev does not keep asan from running; the last line is pytest's summary, of a failed run if there is one.
 # KEYBROKER_FORBID_SKIPS=1 makes a skipped test a failed one. JOBS is the number of parallel jobs.
 set -euo pipefail
@@ -122,8 +124,31 @@ everything() {
 		# shellcheck disable=SC2086
 		attempt "$suites ($preset)" end_to_end "$preset" -m "not live" $suites "$@"
 		suites=tests/e2e
+		[ "$preset" != dev ] || attempt "torture" torture dev 2
 	done
 	end
+}
+
+torture() { # PRESET MINUTES [NAME=VALUE...]
+	local preset=$1
+	shift
+	say "torture ($preset): $*"
+	KEYBROKER_BUILD=$PWD/build/$preset "$PYTHON" tests/chaos/run.py "$@"
+}
+
+chaos() { # MINUTES [NAME=VALUE...]
+	local preset=${CHAOS_PRESET:-dev}
+	scripts/install-deps.sh test
+	build "$preset"
+	sanitizer_options "$preset"
+	torture "$preset" "$@"
+}
+
+mutants() { # [NAME...]
+	scripts/install-deps.sh test
+	build dev
+	say "mutants"
+	"$PYTHON" tests/chaos/mutants.py "$@"
 }
 
 # The OpenAI SDK, unmodified, in an environment of its own.
@@ -173,7 +198,7 @@ fuzz() { # SECONDS [NAME]
 		say "fuzzing $name for $1 s"
 		mkdir -p "build/fuzz/corpus-$name"
 		options=(-max_total_time="$1" -print_final_stats=1 -artifact_prefix="build/fuzz/$name-")
-		[ ! -f "tests/fuzz/$name.dict" ] || options+=(-dict="tests/fuzz/$name.dict")
+		[ ! -f "tests/fuzz/fuzz_$name.dict" ] || options+=(-dict="tests/fuzz/fuzz_$name.dict")
 		quietly "fuzz-$name.log" "build/fuzz/tests/fuzz_$name" "${options[@]}" \
 			"build/fuzz/corpus-$name" "tests/fuzz/corpus/$name"
 		grep number_of_executed_units "$LOGS/fuzz-$name.log"
@@ -183,7 +208,7 @@ fuzz() { # SECONDS [NAME]
 bench() {
 	scripts/install-deps.sh test
 	build release
-	quietly build-bench.log cmake --build --preset release --target bench_store
+	quietly build-bench.log cmake --build --preset release --target bench_store bench_load bench_raw
 	say "the store alone"
 	build/release/bench_store
 	say "the daemon and the command"
@@ -197,5 +222,9 @@ fuzz)
 	[ $# -ge 2 ] || { echo "usage: ./test.sh fuzz SECONDS [NAME]" >&2; exit 64; }
 	shift && fuzz "$@" ;;
 bench) shift && bench "$@" ;;
+chaos)
+	[ $# -ge 2 ] || { echo "usage: ./test.sh chaos MINUTES [NAME=VALUE...]" >&2; exit 64; }
+	shift && chaos "$@" ;;
+mutants) shift && mutants "$@" ;;
 *) everything "$@" ;;
 esac

@@ -19,11 +19,12 @@ LEFT = {
     "core": ("base",),
     "io": ("base", "core", "proto"),
     "daemon": ("base", "core", "proto", "io"),
+    "audit": ("base", "core", "io"),
     "cli": ("base", "proto", "client"),
 }
 # Which headers a layer's names resolve to: "base/buf.h" is the layer base.
 PREFIX = {"base": "base", "proto": "proto", "clients/c": "client", "core": "core", "io": "io",
-          "daemon": "daemon", "cli": "cli"}
+          "daemon": "daemon", "audit": "audit", "cli": "cli"}
 
 # One library, one module: header -> the only files that may include it.
 OWNERS = {

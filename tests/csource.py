@@ -10,9 +10,10 @@ LAYERS = {
     "core": "src/core",
     "io": "src/io",
     "daemon": "src/daemon",
+    "audit": "src/audit",
     "cli": "src/cli",
 }
-TEST_FOLDERS = ("tests/unit", "tests/fuzz", "tests/bench")
+TEST_FOLDERS = ("tests/unit", "tests/fuzz", "tests/bench", "tests/chaos")
 
 
 def files(root, folders, suffixes=(".c", ".h")):

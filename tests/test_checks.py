@@ -112,7 +112,8 @@ STUBS = {
     "ctest": 'echo "100% tests passed"; [ "$2" != "$FAIL_UNIT" ]',
     "shellcheck": "exit 0",
     "scripts/install-deps.sh": "exit 0",
-    "python": 'preset=${KEYBROKER_BUILD##*/}; echo "ran $preset with ${ASAN_OPTIONS:+asan options}"\n'
+    "python": 'case $1 in tests/chaos/*) echo "ran torture"; [ -z "$FAIL_TORTURE" ]; exit;; esac\n'
+              'preset=${KEYBROKER_BUILD##*/}; echo "ran $preset with ${ASAN_OPTIONS:+asan options}"\n'
               '[ "$preset" = "$FAIL_E2E" ] || { echo "3 passed in $preset"; exit 0; }\n'
               'echo "1 failed, 2 passed in $preset"; exit 1',
 }
@@ -129,20 +130,21 @@ def run_test_sh(tmp_path, **env):
     assert "PYTHON=/usr/bin/python3 " in script
     (tmp_path / "test.sh").write_text(script.replace("PYTHON=/usr/bin/python3 ", "PYTHON=python "))
     done = subprocess.run(["bash", tmp_path / "test.sh"], capture_output=True, text=True, check=False,
-                          env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "FAIL_UNIT": "", "FAIL_E2E": "", **env})
+                          env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "FAIL_UNIT": "", "FAIL_E2E": "", "FAIL_TORTURE": "", **env})
     return done.returncode, done.stdout.splitlines()
 
 
 def test_test_sh_passes_and_ends_with_a_summary(tmp_path):
     code, lines = run_test_sh(tmp_path)
     assert code == 0 and lines[-1] == "3 passed in asan"
-    assert "ran asan with asan options" in lines and "ran dev with " in lines
+    assert "ran asan with asan options" in lines and "ran dev with " in lines and lines.count("ran torture") == 1
 
 
 @pytest.mark.parametrize("env,name,last", [
     ({"FAIL_E2E": "dev"}, "tests/contract tests/e2e (dev)", "1 failed, 2 passed in dev"),
     ({"FAIL_E2E": "asan"}, "tests/e2e (asan)", "1 failed, 2 passed in asan"),
     ({"FAIL_UNIT": "dev"}, "unit tests and checks (dev)", "3 passed in asan"),
+    ({"FAIL_TORTURE": "1"}, "torture", "3 passed in asan"),
     ({"FAIL_UNIT": "dev", "FAIL_E2E": "dev"}, "unit tests and checks (dev), tests/contract tests/e2e (dev)",
      "1 failed, 2 passed in dev"),
 ])
