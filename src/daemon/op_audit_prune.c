@@ -39,6 +39,7 @@ struct audit_prune {
 	uint64_t n_removed;
 	int n_busy;
 	bool more;
+	int failure; /* a STORE_E_* or -errno that ended it; while that is being written down */
 };
 
 static void prune_on_timer(int fd, short what, void *userdata);
@@ -100,16 +101,30 @@ static void prune_note(struct audit_prune *prune, change_done_fn done, const cha
 	change_submit(c);
 }
 
+static const char *prune_why(const struct audit_prune *prune)
+{
+	int r = prune->failure;
+
+	return r < 0 ? strerrordesc_np(-r) : store_outcome_text((enum store_outcome)r);
+}
+
+/* It is on record, or cannot be: what is told is the same. */
+static void prune_failed(void *userdata, int outcome _unused_)
+{
+	struct audit_prune *prune = userdata;
+	bool broken = prune->failure == STORE_E_BROKEN;
+
+	request_fail(TAKE(prune->request), broken ? PROTO_INTERNAL : PROTO_AUDIT_UNAVAILABLE,
+		     broken ? -1 : 1000, "%" PRIu64 " rows were pruned, then: %s", prune->n_removed,
+		     prune_why(prune));
+}
+
 static void prune_fail(struct audit_prune *prune, int r)
 {
-	const char *why = r < 0 ? strerrordesc_np(-r) : store_outcome_text((enum store_outcome)r);
-
-	log_error("the prune of the audit ended after %" PRIu64 " rows: %s", prune->n_removed, why);
-	prune_note(prune, NULL, "failed");
-	request_fail(TAKE(prune->request),
-		     r == STORE_E_BROKEN ? PROTO_INTERNAL : PROTO_AUDIT_UNAVAILABLE,
-		     r == STORE_E_BROKEN ? -1 : 1000, "%" PRIu64 " rows were pruned, then: %s",
-		     prune->n_removed, why);
+	prune->failure = r;
+	log_error("the prune of the audit ended after %" PRIu64 " rows: %s", prune->n_removed,
+		  prune_why(prune));
+	prune_note(prune, prune_failed, "failed");
 }
 
 void audit_prune_stop(struct daemon *d)
