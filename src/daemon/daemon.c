@@ -306,9 +306,11 @@ static bool daemon_is_busy(const struct daemon *d)
 	return turn_is_pending(d->turn) || readers_are_busy(d->readers);
 }
 
-static void daemon_pass(struct daemon *d, int flags)
+/* ONCE also where it may not wait: NONBLOCK alone goes on as long as anything is active, and a
+ * timer that is due again each time would keep the turn from its end. */
+static void daemon_pass(struct daemon *d, bool wait)
 {
-	if (event_base_loop(d->base, flags) < 0) {
+	if (event_base_loop(d->base, EVLOOP_ONCE | (wait ? 0 : EVLOOP_NONBLOCK)) < 0) {
 		log_error("the event loop failed");
 		daemon_stop(d, EX_OSERR);
 	}
@@ -325,7 +327,7 @@ static void daemon_gather(struct daemon *d)
 		before = room;
 		if (before == 0 || d->stop_wanted || !turn_is_pending(d->turn))
 			return;
-		daemon_pass(d, EVLOOP_NONBLOCK);
+		daemon_pass(d, false);
 		room = server_turn_room(d->server);
 	} while (room < before);
 }
@@ -334,7 +336,7 @@ static void daemon_loop(struct daemon *d)
 {
 	while (!d->stop_wanted) {
 		server_begin_turn(d->server);
-		daemon_pass(d, daemon_is_busy(d) ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+		daemon_pass(d, !daemon_is_busy(d));
 		daemon_gather(d);
 		daemon_end_turn(d);
 	}
