@@ -136,7 +136,10 @@ class Cluster:
         self.uids = [uids[i % len(uids)] for i in range(plan.clients)]
         rules = "".join(f'rule "u{uid}" {{ uid = {uid} profiles = {{ "*" }} }}\n' for uid in uids)
         # On a disk of memory a commit takes no time, so the whole of it is the broker's.
-        self.broker = Broker(self.standin, LIMITS + rules, env=DROPIN, timing={**TIMING, **plan.timing})
+        self.broker = Broker(self.standin, LIMITS + rules, env=DROPIN)
+        # written once: a Broker with `timing` writes it at each start, while others may be reading it
+        times = "".join(f"{name} {value}\n" for name, value in {**TIMING, **plan.timing}.items())
+        self.broker.args += ["--timing", self.broker.write("timing", times)]
         os.mkdir(self.broker.path("clients"))
         self.events = Events(self.broker.path("events"))
         self._libraries = []
@@ -193,9 +196,9 @@ class Cluster:
         return term, next((one for one in self.alive if one.name == name and one.running), None)
 
     def standbys(self):
-        """Living instances that have said that they stand by, are not stopped and do not lead."""
+        """Living instances that have said that they stand by, are not stopped nor told to end, and do not lead."""
         leader = self.leader()[1]
-        found = [one for one in self.alive if one is not leader and one.running and not one.stopped]
+        found = [one for one in self.alive if one is not leader and one.running and not one.stopped and not one.leaving]
         for one in found:
             one.ready = one.ready or "STANDBY" in one.log
         return [one for one in found if one.ready]
@@ -214,7 +217,7 @@ class Cluster:
         apart = self.plan.namespaces and self._n % 2 == 0
         prefix = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if apart else ()
         one = Instance(self.broker, f"i{self._n}", prefix, self.env)
-        one.stopped, one.ready, one.prefix = False, False, prefix
+        one.stopped, one.ready, one.leaving, one.prefix = False, False, False, prefix
         self.alive.append(one)
         self.events.add("start", instance=one.name, pid=one.pid)
         return one
@@ -235,6 +238,7 @@ class Cluster:
     def signal(self, one, number):
         """Signals the daemon itself, also behind its prefix."""
         pid = one.pid
+        one.leaving = one.leaving or number == signal.SIGTERM
         if one.prefix:
             with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
                 pid = int((file.read().split() or [pid])[0])
