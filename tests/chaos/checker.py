@@ -136,7 +136,7 @@ class Checker:
             if row["sequence"] != expected:
                 yield f"sequence {row['sequence']} comes where {expected} must"
                 expected = row["sequence"]
-            before = audit.link(key, before, audit.encode(row))
+            before = audit.link(key, before, audit.encode(dict(row)))
             if bytes(row["hash"]) != before:
                 yield f"the hash of sequence {row['sequence']} is not what the rows up to it make"
                 before = bytes(row["hash"])
