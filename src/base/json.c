@@ -140,16 +140,6 @@ bool json_get_int(const struct json *node, const char *name, int64_t *ret)
 	return true;
 }
 
-bool json_get_number(const struct json *node, const char *name, double *ret)
-{
-	const json_t *value = json_node(json_get(node, name));
-
-	if (!json_is_number(value))
-		return false;
-	*ret = json_number_value(value);
-	return true;
-}
-
 size_t json_len(const struct json *node)
 {
 	return json_is_object(json_node(node)) ? json_object_size(json_node(node))
@@ -159,15 +149,6 @@ size_t json_len(const struct json *node)
 const struct json *json_at(const struct json *node, size_t index)
 {
 	return json_wrap(json_array_get(json_node(node), index));
-}
-
-const char *json_next(const struct json *object, const char *name)
-{
-	json_t *node = json_mutable(object);
-	void *iter = name ? json_object_iter_next(node, json_object_key_to_iter(name))
-			  : json_object_iter(node);
-
-	return iter ? json_object_iter_key(iter) : NULL;
 }
 
 int json_set(struct json *object, const char *name, struct json *value)

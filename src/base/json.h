@@ -36,11 +36,8 @@ const char *json_text(const struct json *node);
 const char *json_get_text(const struct json *node, const char *name);
 bool json_get_bool(const struct json *node, const char *name, bool otherwise);
 bool json_get_int(const struct json *node, const char *name, int64_t *ret);
-bool json_get_number(const struct json *node, const char *name, double *ret);
 size_t json_len(const struct json *node);
 const struct json *json_at(const struct json *node, size_t index);
-/* Iteration over an object: starts with NULL, yields the next name, NULL at the end. */
-const char *json_next(const struct json *object, const char *name);
 
 /* Building. The value is taken over in each case, on error too; -ENOMEM. In a text that isn't
  * UTF-8, each byte over 127 becomes '?'. */

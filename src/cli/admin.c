@@ -16,12 +16,6 @@
 
 enum { ADMIN_HASH_LEAST = 8 };
 
-static void admin_print_json(const struct value *result)
-{
-	json_out(stdout, result);
-	putchar('\n');
-}
-
 /* A sentence of the reply's own names, cleaned. */
 static void admin_say(const char *fmt, ...) _printf_(1, 2);
 static void admin_say(const char *fmt, ...)
@@ -64,7 +58,7 @@ int command_rotate(struct cli *c)
 		return r;
 	const struct value *v = message_result(m), *old = value_get(v, "retiring");
 	if (c->options.json) {
-		admin_print_json(v);
+		json_out_line(v);
 		return CLI_OK;
 	}
 	admin_say_new_key(v, "has a new key");
@@ -137,7 +131,7 @@ int command_revoke(struct cli *c)
 		return r;
 	const struct value *v = message_result(m);
 	if (o->json)
-		admin_print_json(v);
+		json_out_line(v);
 	else
 		admin_say("%s ended, %s being taken down",
 			  field_count(v, "leases", "lease", leases),
@@ -179,7 +173,7 @@ static int admin_import_call(struct cli *c, const struct import_file *f)
 	if (r != CLI_OK)
 		return r == CLI_USAGE ? CLI_DATA : r; /* all that it was asked for is the file's */
 	if (c->options.json)
-		admin_print_json(message_result(m));
+		json_out_line(message_result(m));
 	else
 		admin_say_new_key(message_result(m), "has the imported key");
 	admin_imported(c, f, value_get(message_result(m), "warnings"));
@@ -219,7 +213,7 @@ int command_reload(struct cli *c)
 	int r = cli_call(c, true, &call, &m);
 
 	if (r == CLI_OK && c->options.json)
-		admin_print_json(message_result(m));
+		json_out_line(message_result(m));
 	else if (r == CLI_OK)
 		admin_say("configuration read: %s, %s",
 			  field_count(message_result(m), "profiles", "profile", profiles),

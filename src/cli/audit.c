@@ -189,8 +189,7 @@ static void audit_line_print(const struct value *row)
 static bool audit_follow_print(const struct cli *c, const struct value *row)
 {
 	if (c->options.json) {
-		json_out(stdout, row);
-		putchar('\n');
+		json_out_line(row);
 	} else {
 		audit_line_print(row);
 	}

@@ -31,8 +31,7 @@ static void get_print_env(const struct keybroker_lease *l)
 
 static void get_print_json(const struct keybroker_lease *l)
 {
-	json_out(stdout, keybroker_lease_result(l));
-	putchar('\n');
+	json_out_line(keybroker_lease_result(l));
 }
 
 static const struct get_format {

@@ -52,3 +52,9 @@ void json_out(FILE *f, const struct value *v)
 	}
 	(void)fputs("null", f);
 }
+
+void json_out_line(const struct value *v)
+{
+	json_out(stdout, v);
+	putchar('\n');
+}

@@ -212,8 +212,7 @@ int command_status(struct cli *c)
 		return r;
 	const struct value *v = message_result(m);
 	if (c->options.json) {
-		json_out(stdout, v);
-		putchar('\n');
+		json_out_line(v);
 		return CLI_OK;
 	}
 	status_broker(v);

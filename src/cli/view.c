@@ -101,8 +101,7 @@ int command_whoami(struct cli *c)
 		return r;
 	const struct value *v = message_result(m);
 	if (c->options.json) {
-		json_out(stdout, v);
-		putchar('\n');
+		json_out_line(v);
 		return CLI_OK;
 	}
 	_cleanup_(freep) char *groups = field_join(value_get(v, "groups"));

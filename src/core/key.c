@@ -1,8 +1,6 @@
 /* Names and the state machine of keys. */
 #include "core/key.h"
 
-#include <string.h>
-
 static const char *const key_state_names[] = {
 	[KEY_INTENT] = "intent", [KEY_LIVE] = "live",	    [KEY_RETIRING] = "retiring",
 	[KEY_BURNED] = "burned", [KEY_DELETED] = "deleted",
@@ -26,32 +24,14 @@ static const unsigned key_next[KEY_N_STATES] = {
 	[KEY_DELETED] = 0,
 };
 
-static int key_name_index(const char *const *names, size_t n, const char *name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(names[i], name) == 0)
-			return (int)i;
-	return -1;
-}
-
 const char *key_state_name(enum key_state state)
 {
 	return key_state_names[state];
 }
 
-int key_state_from_name(const char *name)
-{
-	return key_name_index(key_state_names, ARRAY_SIZE(key_state_names), name);
-}
-
 const char *key_source_name(enum key_source source)
 {
 	return key_source_names[source];
-}
-
-int key_source_from_name(const char *name)
-{
-	return key_name_index(key_source_names, ARRAY_SIZE(key_source_names), name);
 }
 
 bool key_may_change(enum key_state from, enum key_state to)

@@ -54,8 +54,5 @@ struct key_row {
 };
 
 const char *key_state_name(enum key_state state);
-/* -1 for an unknown name. */
-int key_state_from_name(const char *name);
 const char *key_source_name(enum key_source source);
-int key_source_from_name(const char *name);
 bool key_may_change(enum key_state from, enum key_state to);

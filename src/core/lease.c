@@ -16,22 +16,9 @@ static const char *const lease_bind_names[] = {
 	[LEASE_TTL] = "ttl",
 };
 
-static int lease_name_index(const char *const *names, size_t n, const char *name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(names[i], name) == 0)
-			return (int)i;
-	return -1;
-}
-
 const char *lease_state_name(enum lease_state state)
 {
 	return lease_state_names[state];
-}
-
-int lease_state_from_name(const char *name)
-{
-	return lease_name_index(lease_state_names, ARRAY_SIZE(lease_state_names), name);
 }
 
 const char *lease_bind_name(enum lease_bind bind)
@@ -41,5 +28,8 @@ const char *lease_bind_name(enum lease_bind bind)
 
 int lease_bind_from_name(const char *name)
 {
-	return lease_name_index(lease_bind_names, ARRAY_SIZE(lease_bind_names), name);
+	for (size_t i = 0; i < ARRAY_SIZE(lease_bind_names); i++)
+		if (strcmp(lease_bind_names[i], name) == 0)
+			return (int)i;
+	return -1;
 }

@@ -38,6 +38,5 @@ struct lease_row {
 };
 
 const char *lease_state_name(enum lease_state state);
-int lease_state_from_name(const char *name);
 const char *lease_bind_name(enum lease_bind bind);
-int lease_bind_from_name(const char *name);
+int lease_bind_from_name(const char *name); /* -1: none has it */

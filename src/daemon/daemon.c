@@ -15,8 +15,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/secret.h"
-#include "core/config_diff.h"
 #include "daemon/account.h"
 #include "daemon/denials.h"
 #include "daemon/head.h"

@@ -4,9 +4,7 @@
  */
 #include "daemon/roll.h"
 
-#include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"

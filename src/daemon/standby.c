@@ -34,7 +34,7 @@ struct standby {
 	struct event *ended, *tick, *again;
 	struct election_watch watch;
 	enum election_evidence evidence;
-	bool said, waited; /* the log has it that we wait; that the state cannot be written */
+	bool waited; /* the log has it that the state cannot be written, or who keeps us from it */
 	int64_t beat_at_ms;
 	/* who holds the state's lock, while we want it */
 	pid_t locker;
@@ -251,7 +251,6 @@ static void standby_failed(struct standby *s, int r)
 	bool first = s->leader.holder[0] == '\0';
 
 	standby_forgive(s);
-
 	if (!first && (r == STORE_E_FULL || r == STORE_E_READONLY)) {
 		if (!s->waited)
 			log_error("cannot take over: %s",

@@ -1,6 +1,6 @@
 /* Lists in pages against a small server: all pages as one, the limit kept, no page asked for twice.
  */
-#include "test.h"
+#include "test_listening.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,40 +16,6 @@
 #include "proto/message.h"
 
 enum { ROWS = 7 };
-
-struct place {
-	char dir[64];
-	char path[96];
-	int listen_fd;
-};
-
-static int setup(void **state)
-{
-	struct place *p = calloc(1, sizeof(*p));
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-
-	assert_non_null(p);
-	(void)snprintf(p->dir, sizeof(p->dir), "/tmp/keybroker-test-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	(void)snprintf(p->path, sizeof(p->path), "%s/k.sock", p->dir);
-	(void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", p->path);
-	p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(p->listen_fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(listen(p->listen_fd, 4), 0);
-	*state = p;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct place *p = *state;
-
-	fd_close(&p->listen_fd);
-	assert_int_equal(unlink(p->path), 0);
-	assert_int_equal(rmdir(p->dir), 0);
-	free(p);
-	return 0;
-}
 
 /* Rows 1 to ROWS, at most three a page; "next" says where the following one begins. */
 static int serve_page(struct buf *b, const struct message *m, bool endless)

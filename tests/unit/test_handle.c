@@ -1,5 +1,5 @@
 /* What is said of sockets that cannot be used: closed, dead, or no sockets at all. */
-#include "test.h"
+#include "test_listening.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -14,41 +14,6 @@
 #include "base/fd.h"
 #include "clients/c/call.h"
 #include "clients/c/fault.h"
-
-struct place {
-	char dir[64];
-	char path[96];
-	int listen_fd;
-};
-
-static int setup(void **state)
-{
-	struct place *p = calloc(1, sizeof(*p));
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-
-	assert_non_null(p);
-	(void)snprintf(p->dir, sizeof(p->dir), "/tmp/keybroker-test-XXXXXX");
-	assert_non_null(mkdtemp(p->dir));
-	(void)snprintf(p->path, sizeof(p->path), "%s/keybroker.sock", p->dir);
-	memcpy(a.sun_path, p->path, sizeof(p->path));
-	p->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_true(p->listen_fd >= 0);
-	assert_int_equal(bind(p->listen_fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(listen(p->listen_fd, 16), 0);
-	*state = p;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct place *p = *state;
-
-	fd_close(&p->listen_fd);
-	assert_int_equal(unlink(p->path), 0);
-	assert_int_equal(rmdir(p->dir), 0);
-	free(p);
-	return 0;
-}
 
 static enum keybroker_code try_place(const char *path, struct keybroker_error *ret)
 {

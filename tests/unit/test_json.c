@@ -25,16 +25,12 @@ static void test_values_of_the_right_type_are_read(void **state)
 	struct json *doc = parse("{\"t\":\"x\",\"i\":-7,\"r\":1.5,\"b\":true,\"n\":null,"
 				 "\"a\":[1,\"two\"],\"o\":{\"in\":\"side\"}}");
 	int64_t i = 0;
-	double d = 0;
 
 	(void)state;
 	assert_non_null(doc);
 	assert_string_equal(json_get_text(doc, "t"), "x");
 	assert_true(json_get_int(doc, "i", &i));
 	assert_int_equal(i, -7);
-	assert_true(json_get_number(doc, "r", &d));
-	assert_true(d > 1.4 && d < 1.6);
-	assert_true(json_get_number(doc, "i", &d));
 	assert_true(json_get_bool(doc, "b", false));
 	assert_true(json_is_null(json_get(doc, "n")));
 	assert_non_null(json_get(doc, "n"));
@@ -49,14 +45,12 @@ static void test_what_is_absent_or_of_another_type_is_the_default(void **state)
 {
 	struct json *doc = parse("{\"t\":\"x\",\"i\":1}");
 	int64_t i = 42;
-	double d = 42;
 
 	(void)state;
 	assert_null(json_get_text(doc, "i"));
 	assert_null(json_get_text(doc, "none"));
 	assert_null(json_get_text(NULL, "none"));
 	assert_false(json_get_int(doc, "t", &i));
-	assert_false(json_get_number(doc, "t", &d));
 	assert_int_equal(i, 42);
 	assert_true(json_get_bool(doc, "t", true));
 	assert_true(json_is_null(json_get(doc, "none")));
@@ -65,20 +59,6 @@ static void test_what_is_absent_or_of_another_type_is_the_default(void **state)
 	assert_int_equal(json_len(NULL), 0);
 	assert_null(json_at(doc, 0));
 	assert_null(json_get(json_get(doc, "t"), "x"));
-	json_free(doc);
-}
-
-static void test_an_object_is_walked_by_name(void **state)
-{
-	struct json *doc = parse("{\"one\":1,\"two\":2}");
-	const char *name = json_next(doc, NULL);
-
-	(void)state;
-	assert_string_equal(name, "one");
-	name = json_next(doc, name);
-	assert_string_equal(name, "two");
-	assert_null(json_next(doc, name));
-	assert_null(json_next(NULL, NULL));
 	json_free(doc);
 }
 
@@ -176,7 +156,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values_of_the_right_type_are_read),
 		cmocka_unit_test(test_what_is_absent_or_of_another_type_is_the_default),
-		cmocka_unit_test(test_an_object_is_walked_by_name),
 		cmocka_unit_test(test_anything_but_one_clean_value_is_refused),
 		cmocka_unit_test(test_nesting_has_a_limit),
 		cmocka_unit_test(test_a_document_is_built_and_printed),
