@@ -93,15 +93,36 @@ const struct command *command_find(int argc, char *const argv[], int *ret_words)
 	return NULL;
 }
 
-int command_unknown(const struct cli *c, const char *word)
+/* The commands whose first word is this one; false: there are none. */
+static bool command_print_group(FILE *f, const char *word)
 {
 	size_t n = strlen(word);
+	bool any = false;
 
-	for (size_t i = 0; n > 0 && i < ARRAY_SIZE(command_rows); i++)
-		if (strncmp(command_rows[i].name, word, n) == 0 && command_rows[i].name[n] == ' ')
-			return cli_usage(c, "\"%s\" is half a command: there is \"%s\"", word,
-					 command_rows[i].name);
-	return cli_usage(c, "there is no command \"%s\"", word);
+	for (size_t i = 0; n > 0 && i < ARRAY_SIZE(command_rows); i++) {
+		const struct command *row = &command_rows[i];
+
+		if (strncmp(row->name, word, n) != 0 || row->name[n] != ' ')
+			continue;
+		if (!any)
+			(void)fputs("Usage:\n", f); /* errors show when the stream is flushed */
+		any = true;
+		(void)fprintf(f, "  keybroker %-14s %s\n", row->name, row->help);
+	}
+	return any;
+}
+
+int command_unknown(const struct cli *c, int argc, char *const argv[])
+{
+	bool more = argc > 1;
+	bool help = more && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+
+	if ((help || c->command) && command_print_group(stdout, argv[0]))
+		return CLI_OK;
+	if ((!more || argv[1][0] == '-') && command_print_group(stderr, argv[0]))
+		return CLI_USAGE;
+	return cli_usage(c, "there is no command \"%s%s%s\"", argv[0], more ? " " : "",
+			 more ? argv[1] : "");
 }
 
 void command_print_overview(FILE *f)
@@ -141,7 +162,7 @@ int command_help(struct cli *c)
 	else if (command)
 		command_print_help(stdout, command);
 	else
-		return command_unknown(c, c->operands[0]);
+		return command_unknown(c, c->n_operands, c->operands);
 	return CLI_OK;
 }
 

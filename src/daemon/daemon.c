@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "daemon/account.h"
 #include "daemon/denials.h"
+#include "daemon/fail.h"
 #include "daemon/head.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
@@ -82,6 +83,29 @@ static void daemon_note(struct daemon *d, const char *event, const char *outcome
 
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
 	change_submit(c);
+}
+
+static void daemon_on_noted(void *userdata, int outcome)
+{
+	struct daemon *d = userdata;
+
+	d->term_noted = outcome == 0;
+}
+
+/* The first row of a term says whose it is, also when the first turn cannot be recorded. */
+static void daemon_note_term(struct daemon *d)
+{
+	struct change *c;
+	struct audit_row *a;
+
+	if (d->term_noted)
+		return;
+	d->term_noted = true; /* unless the commit says otherwise */
+	c = change_new(d->turn, daemon_on_noted, d);
+	a = change_audit(c, "lead", "ok", NULL);
+	(void)snprintf(a->detail, sizeof(a->detail), "%s", d->succession);
+	change_vital(c);
+	change_submit_first(c);
 }
 
 static void daemon_on_hup(struct daemon *d)
@@ -165,6 +189,7 @@ static void daemon_on_roll(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
+	daemon_note_term(d);
 	daemon_mind_store(d, roll_call(d->roll));
 	listeners_mind(d->listeners);
 }
@@ -264,6 +289,7 @@ static int daemon_lead(struct daemon *d)
 {
 	int r;
 
+	FAIL_POINT("lead.after_claim");
 	(void)snprintf(d->user_id, sizeof(d->user_id), "keybroker:%s", store_install(d->store));
 	if (d->set_aside)
 		start_tell_of_old_keys(d);
@@ -273,7 +299,7 @@ static int daemon_lead(struct daemon *d)
 		log_error("the state cannot be read");
 		return EX_IOERR;
 	}
-	daemon_note(d, "lead", "ok", d->succession);
+	daemon_note_term(d);
 	r = turn_end(d->turn);
 	if (r != 0)
 		return r == -EIO ? EX_IOERR : EX_TEMPFAIL;
@@ -291,6 +317,8 @@ static int daemon_lead(struct daemon *d)
 
 static void daemon_end_turn(struct daemon *d)
 {
+	if (turn_is_pending(d->turn))
+		daemon_note_term(d);
 	daemon_mind_store(d, turn_end(d->turn));
 	if (!d->failed)
 		readers_run(d->readers);

@@ -63,6 +63,7 @@ struct daemon {
 	struct leader self;   /* this instance, as the others see it */
 	uint64_t term;	      /* 0: a standby */
 	char succession[256]; /* for the audit: whose term this is, and whose was the one before */
+	bool term_noted;      /* the audit has that, or is about to */
 	uint64_t head_logged; /* sequence of the audit's head that the log has */
 	int64_t started_at_ms;
 	bool keys_forbidden;  /* upstream forbids chosen keys: it chooses them, until told otherwise

@@ -272,6 +272,7 @@ static void standby_try(struct standby *s)
 		standby_won(s, &before);
 	} else if (r == STORE_E_LED) {
 		s->locker = 0;
+		s->waited = false; /* that is over: the next time is worth a line again */
 		standby_watch(s, &before);
 	} else if (r == STORE_E_BUSY) {
 		standby_look_at_lock(s);

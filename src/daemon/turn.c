@@ -162,11 +162,22 @@ void change_vital(struct change *c)
 	c->vital = true;
 }
 
-void change_submit(struct change *c)
+static void change_seal(struct change *c)
 {
 	for (size_t i = 0; i < c->n_audit; i++)
 		audit_clean(c->audit[i]);
+}
+
+void change_submit(struct change *c)
+{
+	change_seal(c);
 	TAILQ_INSERT_TAIL(&c->turn->changes, c, in_turn);
+}
+
+void change_submit_first(struct change *c)
+{
+	change_seal(c);
+	TAILQ_INSERT_HEAD(&c->turn->changes, c, in_turn);
 }
 
 void turn_late(struct turn *t, turn_late_fn fn, void *userdata)

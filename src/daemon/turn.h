@@ -68,6 +68,8 @@ struct audit_row *change_audit(struct change *c, const char *event, const char *
  * What ends leases and keys is so by itself. */
 void change_vital(struct change *c);
 void change_submit(struct change *c);
+/* Its rows come before those of what the turn has already. */
+void change_submit_first(struct change *c);
 
 /* Calls `fn` at the end of this turn, before the commit: when all that the turn could learn is
  * known. */

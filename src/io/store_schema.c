@@ -240,7 +240,8 @@ static void store_install_identity(struct store *s)
 	ssize_t n = fd < 0 ? 0 : read(fd, machine, sizeof(machine) - 1);
 
 	machine[n > 0 ? n : 0] = '\0';
-	s->has_machine = n > 0;
+	/* before the first boot of an image it may be empty or a word (machine-id(5)) */
+	s->has_machine = strspn(machine, "0123456789abcdef") == sizeof(machine) - 1;
 	text = xasprintf("%s\n%u\n%s", machine, (unsigned)geteuid(), s->dir);
 	crypt_sha256_hex(text, strlen(text), s->identity);
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -203,6 +204,22 @@ def test_lead_row_names_who_led_before(make_broker):
     assert second["detail"].endswith("; term 1 of instance main was given up")
     before = second["detail"].split("term 2 of ")[1].split(",")[0]
     assert third["detail"] == f"term 3 of {holder}, pid {broker.pid}; term 2 of {before}, pid {pids[1]}, instance main was taken over"
+
+
+def test_first_row_of_a_term_says_whose_it_is_though_the_first_turn_is_refused(make_broker):
+    """Another process has the lock just then; the release of a lease whose process is gone waits for the same turn."""
+    broker = make_broker(timing=TIMES).start()
+    broker.wait_ready()
+    with Holder(broker) as holder:
+        holder.call("acquire", profile="service")
+        broker.kill()
+    broker.spawn(env={"KEYBROKER_FAIL": "lead.after_claim:stop"})
+    wait_until(lambda: broker.rows("SELECT term FROM leader")[0]["term"] == 2 and broker.is_stopped, what="the claim")
+    with broker.locked():
+        broker.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: "cannot be recorded now" in broker.log_since_start, what="a refused turn")
+    wait_row(broker, "release", term=2)
+    assert [row["event"] for row in broker.audit() if row["term"] == 2][:2] == ["lead", "release"]
 
 
 def test_reload_row_counts_what_changed(make_broker, litellm):

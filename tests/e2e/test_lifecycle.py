@@ -369,6 +369,21 @@ def test_reset_state_says_what_becomes_of_the_old_keys(make_broker, litellm):
     assert swept[0]["detail"].startswith(name + ": ") and row_of(litellm, old) is None
 
 
+@pytest.mark.parametrize("text, same", [("0123456789abcdef0123456789abcdef\n", True), ("uninitialized\n", False), ("", False)])
+def test_only_an_id_of_the_machine_is_one(make_broker, text, same):
+    """Images of one build have the same word there before their first boot."""
+    need_root()
+    broker = make_broker(timing=FAST)
+    name, plain = broker.write("machine-id", text, 0o644), broker.command
+    if not os.path.exists("/etc/machine-id") or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        pytest.skip("needs mount namespaces and a file to mount over")
+    broker.command = lambda *more: ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/machine-id && exec "$@"', name, *plain(*more)]
+    broker.start()
+    install = broker.install
+    broker.restart("--reset-state")
+    assert (broker.install == install) is same
+
+
 def test_readable_seal_key_is_refused(broker):
     broker.stop()
     os.chmod(broker.path("config/keybroker/seal.key"), 0o644)
