@@ -89,7 +89,8 @@ run_pytest() { # PRESET ARGS...
 	log=$LOGS/pytest-$preset.log
 	shift
 	[ ! -t 1 ] || color=yes
-	KEYBROKER_BUILD=$PWD/build/$preset "$PYTHON" -m pytest -q -rs -p no_skips -p sanitizer_reports \
+	# a test waits more than it works, so twice as many run as there are processors
+	KEYBROKER_BUILD=$PWD/build/$preset "$PYTHON" -m pytest -q -rs -n "${WORKERS:-$((2 * JOBS))}" -p no_skips -p sanitizer_reports \
 		-p no:cacheprovider --color=$color "$@" | tee "$log" || r=$?
 	SUMMARY=$(tail -n 1 "$log")
 	[ "$r" = 0 ] || BAD_SUMMARY=$SUMMARY
@@ -170,6 +171,7 @@ live() {
 	scripts/install-deps.sh test
 	build dev
 	openai_python
+	export WORKERS=0 # they share one LiteLLM, and look at what it has
 	say "the stand-in's contract, held against $LITELLM_BASE_URL"
 	run_pytest dev -k real tests/contract
 	say "end to end against $LITELLM_BASE_URL"

@@ -93,7 +93,7 @@ const struct command *command_find(int argc, char *const argv[], int *ret_words)
 	return NULL;
 }
 
-/* The commands whose first word is this one; false: there are none. */
+/* The commands whose first word is this one; false: there are none. `f` NULL: only looks. */
 static bool command_print_group(FILE *f, const char *word)
 {
 	size_t n = strlen(word);
@@ -104,25 +104,29 @@ static bool command_print_group(FILE *f, const char *word)
 
 		if (strncmp(row->name, word, n) != 0 || row->name[n] != ' ')
 			continue;
-		if (!any)
-			(void)fputs("Usage:\n", f); /* errors show when the stream is flushed */
+		if (f)
+			(void)fprintf(f, "%skeybroker %-14s %s\n",
+				      any ? "       " : "Usage: ", row->name, row->help);
 		any = true;
-		(void)fprintf(f, "  keybroker %-14s %s\n", row->name, row->help);
 	}
 	return any;
 }
 
 int command_unknown(const struct cli *c, int argc, char *const argv[])
 {
-	bool more = argc > 1;
-	bool help = more && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+	bool more = argc > 1 && argv[1][0] != '-';
+	bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
 
-	if ((help || c->command) && command_print_group(stdout, argv[0]))
+	/* `audit --help`, `help audit` */
+	if (!more && (help || c->command) && command_print_group(stdout, argv[0]))
 		return CLI_OK;
-	if ((!more || argv[1][0] == '-') && command_print_group(stderr, argv[0]))
-		return CLI_USAGE;
-	return cli_usage(c, "there is no command \"%s%s%s\"", argv[0], more ? " " : "",
-			 more ? argv[1] : "");
+	if (c->options.json || !command_print_group(NULL, argv[0]))
+		return cli_usage(c, "there is no command \"%s%s%s\"", argv[0], more ? " " : "",
+				 more ? argv[1] : "");
+	(void)cli_fail(c, CLI_USAGE, "\"%s%s%s\" is no command", argv[0], more ? " " : "",
+		       more ? argv[1] : "");
+	(void)command_print_group(stderr, argv[0]);
+	return CLI_USAGE;
 }
 
 void command_print_overview(FILE *f)
