@@ -58,6 +58,7 @@ void op_audit_exported(struct daemon *d, struct request *r);
 void op_audit_prune(struct daemon *d, struct request *r);
 void op_audit_follow(struct daemon *d, struct request *r);
 void op_reload(struct daemon *d, struct request *r);
+void op_sweep(struct daemon *d, struct request *r);
 
 /* The last row that was pruned, and the last that was exported or pruned. False: the request was
  * ended. */
