@@ -205,6 +205,19 @@ static void admin_say_restart(const struct value *waits)
 		cli_warning("changed, but in force only after a restart of the broker: %s", names);
 }
 
+static void admin_say_master(const struct cli *c, const struct value *master)
+{
+	const char *source = field_text(master, "source");
+
+	if (!master || c->options.json)
+		return;
+	if (strcmp(source, "environment") == 0)
+		cli_notice(c, "the master key is the environment's, which is read at a start only: "
+			      "restart the broker to change it, or use LITELLM_MASTER_KEY_FILE");
+	else if (value_bool(value_get(master, "changed"), false))
+		admin_say("the master key is another one now, read from the %s", source);
+}
+
 int command_reload(struct cli *c)
 {
 	const struct call call = { .method = "reload" };
@@ -218,8 +231,10 @@ int command_reload(struct cli *c)
 		admin_say("configuration read: %s, %s",
 			  field_count(message_result(m), "profiles", "profile", profiles),
 			  field_count(message_result(m), "rules", "rule", rules));
-	if (r == CLI_OK)
+	if (r == CLI_OK) {
+		admin_say_master(c, value_get(message_result(m), "master_key"));
 		admin_say_restart(value_get(message_result(m), "restart"));
+	}
 	/* it has no params, so what is invalid is the file that was read */
 	return r == CLI_USAGE ? CLI_CONFIG : r;
 }

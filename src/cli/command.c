@@ -78,7 +78,9 @@ static const struct command command_rows[] = {
 	  "marked when it is first seen, and deleted when the next sweep still finds it. Exits 75 if\n"
 	  "LiteLLM cannot be asked.\n" },
 	{ "reload", "", "Read the broker's configuration again (admin)", 0, false, 0,
-	  command_reload, NULL },
+	  command_reload,
+	  "Also the master key, from its systemd credential or file; one from the environment stays until a\n"
+	  "restart. Clients and their keys notice nothing. Exits 78 and changes nothing if there is an error.\n" },
 	{ "help", "[COMMAND]", "Show help", 0, false, 2, command_help, NULL },
 	{ "version", "", "Show the version", 0, false, 0, command_version, NULL },
 };

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -59,10 +60,15 @@ static void status_upstream(const struct value *v)
 									: "NOT reachable",
 		    *since ? " since " : "", since, *error ? ": " : "", error);
 	if (key)
-		status_line("master", "key from %s%s", field_text(key, "source"),
+		status_line("master", "key from %s%s%s", field_text(key, "source"),
 			    value_bool(value_get(key, "well_known"), false)
 				    ? "; it is a WELL-KNOWN DEFAULT: change it"
-				    : "");
+				    : "",
+			    !value_bool(value_get(key, "rejected"), false) ? ""
+			    : strcmp(field_text(key, "source"), "environment") == 0
+				    ? "; REJECTED by LiteLLM: restart the broker with the right one"
+				    : "; REJECTED by LiteLLM: put the right one in place, then "
+				      "`keybroker reload`");
 }
 
 static void status_standbys(const struct value *standbys)

@@ -18,9 +18,15 @@
 #include "io/store_audit_prune.h"
 #include "io/store_rows.h"
 
-static void op_status_upstream(const struct daemon *d, struct op_map *m)
+const char *op_master_key_source(const struct daemon *d)
 {
 	static const char *const sources[] = { "none", "credential", "file", "environment" };
+
+	return sources[d->config->master_key_source];
+}
+
+static void op_status_upstream(const struct daemon *d, struct op_map *m)
+{
 	struct op_map inner = { 0 }, master = { 0 };
 	int64_t since = 0;
 
@@ -29,8 +35,9 @@ static void op_status_upstream(const struct daemon *d, struct op_map *m)
 	op_map_time(&inner, "since_at_ms", since);
 	op_map_text(&inner, "error", d->upstream ? upstream_last_error(d->upstream) : "");
 	if (d->config->master_key) {
-		op_map_text(&master, "source", sources[d->config->master_key_source]);
+		op_map_text(&master, "source", op_master_key_source(d));
 		op_map_bool(&master, "well_known", config_master_key_is_well_known(d->config));
+		op_map_bool(&master, "rejected", d->upstream && upstream_is_rejected(d->upstream));
 		op_map_map(&inner, "master_key", &master);
 	}
 	op_map_map(m, "upstream", &inner);
