@@ -1,4 +1,4 @@
-/* The commands that change something: rotate, revoke, import, reload. */
+/* The commands that change something: rotate, revoke, import, reload, sweep. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -205,6 +205,19 @@ static void admin_say_restart(const struct value *waits)
 		cli_warning("changed, but in force only after a restart of the broker: %s", names);
 }
 
+static void admin_say_master(const struct cli *c, const struct value *master)
+{
+	const char *source = field_text(master, "source");
+
+	if (!master || c->options.json)
+		return;
+	if (strcmp(source, "environment") == 0)
+		cli_notice(c, "the master key is the environment's, which is read at a start only: "
+			      "restart the broker to change it, or use LITELLM_MASTER_KEY_FILE");
+	else if (value_bool(value_get(master, "changed"), false))
+		admin_say("the master key is another one now, read from the %s", source);
+}
+
 int command_reload(struct cli *c)
 {
 	const struct call call = { .method = "reload" };
@@ -218,8 +231,33 @@ int command_reload(struct cli *c)
 		admin_say("configuration read: %s, %s",
 			  field_count(message_result(m), "profiles", "profile", profiles),
 			  field_count(message_result(m), "rules", "rule", rules));
-	if (r == CLI_OK)
+	if (r == CLI_OK) {
+		admin_say_master(c, value_get(message_result(m), "master_key"));
 		admin_say_restart(value_get(message_result(m), "restart"));
+	}
 	/* it has no params, so what is invalid is the file that was read */
 	return r == CLI_USAGE ? CLI_CONFIG : r;
+}
+
+int command_sweep(struct cli *c)
+{
+	const struct call call = { .method = "sweep", .upstream = true };
+	char listed[FIELD_COUNT_SIZE];
+	_cleanup_(message_freep) struct message *m = NULL;
+	int r = cli_call(c, true, &call, &m);
+
+	if (r != CLI_OK)
+		return r;
+	const struct value *v = message_result(m);
+	if (c->options.json) {
+		json_out_line(v);
+		return CLI_OK;
+	}
+	admin_say("%s of this broker at LiteLLM, %" PRId64
+		  " deleted that it does not know, %" PRId64 " marked",
+		  field_count(v, "listed", "key", listed), field_int(v, "deleted"),
+		  field_int(v, "marked"));
+	if (field_int(v, "marked") > 0)
+		cli_notice(c, "what is marked is deleted by the next sweep that still finds it");
+	return CLI_OK;
 }

@@ -26,7 +26,8 @@ static const struct command command_rows[] = {
 	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
 	  "on demand: a key for each lease; retiring: an older key that works until its holders\n"
 	  "have gone. A fixed lease is one whose holder cannot take another key, as the environment\n"
-	  "of a program started by exec.\n" },
+	  "of a program started by exec. OUTAGE: when the keys that clients live on expire, the first\n"
+	  "to the last, if LiteLLM cannot be reached until then; new: what new callers get meanwhile.\n" },
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
 	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },
@@ -71,8 +72,15 @@ static const struct command command_rows[] = {
 	{ "audit key", "", "Hand out the key that verifies exports (admin)", OPT_PLACE | OPT_OUT,
 	  false, 0, command_audit_key,
 	  "Who has this key can verify the audit and its exports, and could forge them; it opens nothing else.\n" },
+	{ "sweep", "", "Look for keys at LiteLLM that the broker does not know (admin)", 0, false,
+	  0, command_sweep,
+	  "The broker does so itself every ten minutes. A key of its making that it has no record of is\n"
+	  "marked when it is first seen, and deleted when the next sweep still finds it. Exits 75 if\n"
+	  "LiteLLM cannot be asked.\n" },
 	{ "reload", "", "Read the broker's configuration again (admin)", 0, false, 0,
-	  command_reload, NULL },
+	  command_reload,
+	  "Also the master key, from its systemd credential or file; one from the environment stays until a\n"
+	  "restart. Clients and their keys notice nothing. Exits 78 and changes nothing if there is an error.\n" },
 	{ "help", "[COMMAND]", "Show help", 0, false, 2, command_help, NULL },
 	{ "version", "", "Show the version", 0, false, 0, command_version, NULL },
 };

@@ -30,5 +30,6 @@ int command_audit_export(struct cli *c);
 int command_audit_prune(struct cli *c);
 int command_audit_key(struct cli *c);
 int command_reload(struct cli *c);
+int command_sweep(struct cli *c);
 int command_help(struct cli *c);
 int command_version(struct cli *c);

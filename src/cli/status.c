@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -52,17 +53,22 @@ static void status_upstream(const struct value *v)
 		status_line("LiteLLM", "none: static profiles only");
 		return;
 	}
-	if (value_int(value_get(upstream, "since_ms"), &at))
+	if (value_int(value_get(upstream, "since_at_ms"), &at))
 		when_both(at, cli_now_ms(), since);
 	status_line("LiteLLM", "%s  %s%s%s%s%s", url,
 		    value_bool(value_get(upstream, "reachable"), false) ? "reachable"
 									: "NOT reachable",
 		    *since ? " since " : "", since, *error ? ": " : "", error);
 	if (key)
-		status_line("master", "key from %s%s", field_text(key, "source"),
+		status_line("master", "key from %s%s%s", field_text(key, "source"),
 			    value_bool(value_get(key, "well_known"), false)
 				    ? "; it is a WELL-KNOWN DEFAULT: change it"
-				    : "");
+				    : "",
+			    !value_bool(value_get(key, "rejected"), false) ? ""
+			    : strcmp(field_text(key, "source"), "environment") == 0
+				    ? "; REJECTED by LiteLLM: restart the broker with the right one"
+				    : "; REJECTED by LiteLLM: put the right one in place, then "
+				      "`keybroker reload`");
 }
 
 static void status_standbys(const struct value *standbys)
@@ -119,6 +125,27 @@ static void status_number_cell(struct table *t, const struct value *row, const c
 		table_cell(t, "%s", "");
 }
 
+/* Until when the clients of a profile can do without LiteLLM's admin API. */
+static void status_outage_cell(struct table *t, const struct value *outage)
+{
+	bool for_new = value_bool(value_get(outage, "new_callers"), false);
+	int64_t keys = field_int(outage, "keys"), endless = field_int(outage, "never_expire"), at;
+	char first[2 * WHEN_SIZE], last[2 * WHEN_SIZE];
+
+	status_when(outage, "first_at_ms", "", first);
+	status_when(outage, "last_at_ms", " to ", last);
+	if (endless > 0 && *first)
+		(void)snprintf(last, sizeof(last), " to no limit");
+	else if (value_int(value_get(outage, "first_at_ms"), &at) &&
+		 at == field_int(outage, "last_at_ms"))
+		*last = '\0';
+	table_cell(t, "%s%s%s%s",
+		   *first      ? first
+		   : keys == 0 ? ""
+			       : "no limit",
+		   last, keys > 0 && !for_new ? "; " : "", for_new ? "" : "new: not at all");
+}
+
 static void status_profile_row(struct table *t, const struct value *row)
 {
 	char expires[2 * WHEN_SIZE];
@@ -134,6 +161,7 @@ static void status_profile_row(struct table *t, const struct value *row)
 	table_cell(t, "%s", field_text(row, "key_hash"));
 	status_number_cell(t, row, "leases");
 	table_cell(t, "%s", expires);
+	status_outage_cell(t, value_get(row, "outage"));
 	table_end_row(t);
 }
 
@@ -158,13 +186,14 @@ static void status_retiring_row(struct table *t, const struct value *row)
 		table_cell(t, "held by %s", field_count(row, "fixed", "fixed lease", count));
 	else
 		table_cell(t, "%s", deleted);
+	table_cell(t, "%s", "");
 	table_end_row(t);
 }
 
 static void status_profiles(const struct value *profiles)
 {
-	static const char *const titles[] = { "PROFILE", "MODE",    "STATE",   ">GEN", "ALIAS",
-					      "KEY",	 ">LEASES", "EXPIRES", NULL };
+	static const char *const titles[] = { "PROFILE", "MODE",    "STATE",   ">GEN",	 "ALIAS",
+					      "KEY",	 ">LEASES", "EXPIRES", "OUTAGE", NULL };
 	_cleanup_(table_freep) struct table *t = table_new(titles);
 
 	for (size_t i = 0; i < value_len(profiles); i++) {

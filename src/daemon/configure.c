@@ -8,6 +8,7 @@
 #include "base/secret.h"
 #include "core/config_diff.h"
 #include "daemon/daemon.h"
+#include "daemon/keys.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
 #include "daemon/sweep.h"
@@ -29,13 +30,18 @@ static bool daemon_same_text(const char *a, const char *b)
 	return (!a && !b) || (a && b && strcmp(a, b) == 0);
 }
 
+static bool daemon_same_secret(const struct secret *a, const struct secret *b)
+{
+	return (!a && !b) || (a && b && secret_equal(a, b));
+}
+
 /* Setting upstream anew ends the calls under way, so it is left alone when nothing about it
  * changed. */
 static bool daemon_same_upstream(const struct config *a, const struct config *b)
 {
 	return daemon_same_text(a->upstream_url, b->upstream_url) &&
-	       daemon_same_text(a->ca_file, b->ca_file) && a->master_key && b->master_key &&
-	       secret_equal(a->master_key, b->master_key);
+	       daemon_same_text(a->ca_file, b->ca_file) &&
+	       daemon_same_secret(a->master_key, b->master_key);
 }
 
 int daemon_upstream(struct daemon *d)
@@ -97,6 +103,7 @@ bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret)
 	struct config_request request = d->options->request;
 	_cleanup_(config_freep) struct config *next = NULL;
 	struct config *old;
+	bool upstream_changed;
 
 	notify_send("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_nsec() / 1000);
 	*ret = (struct daemon_reloaded){ 0 };
@@ -117,14 +124,19 @@ bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret)
 	log_set_level(d->config->log_level);
 	daemon_limits(d);
 	d->timing = d->config->timing;
-	if (!daemon_same_upstream(d->config, next) && daemon_upstream(d) < 0)
+	ret->master_changed = !daemon_same_secret(d->config->master_key, next->master_key);
+	upstream_changed = !daemon_same_upstream(d->config, next);
+	if (upstream_changed && daemon_upstream(d) < 0)
 		log_error("reload: upstream cannot be set up; calls fail until the next reload");
 	if (d->sweep_wanted)
 		sweep_start(d->sweep);
 	d->sweep_wanted = false;
 	if (d->term)
 		shared_configure(d);
-	log_info("reloaded: %s", ret->detail);
+	if (d->term && upstream_changed)
+		keys_hurry(d);
+	log_info("reloaded: %s%s", ret->detail,
+		 ret->master_changed ? "; the master key is another one" : "");
 	notify_send("READY=1");
 	return true;
 }

@@ -373,6 +373,7 @@ static void daemon_turn_away(struct daemon *d)
 {
 	shared_stop(d);
 	readers_stop(d->readers);
+	sweep_fail_all(d->sweep, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
 	/* Its waiters may be the last to hold other keys, never itself: those of a deleted one have
 	 * been answered. */
 	for (struct key *k = keys_first(d->keys); k; k = keys_next(k))

@@ -101,6 +101,7 @@ struct daemon_reloaded {
 	char detail[CONFIG_ERROR_SIZE]; /* what has changed; the first of the errors */
 	const char *waits[8];		/* settings that were changed and wait for a restart */
 	size_t n_waits;
+	bool master_changed; /* another master key is in force */
 };
 /* Reads the configuration again. False: it has errors, and the old one stays. */
 bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret);

@@ -25,6 +25,7 @@ static const struct {
 	{ "audit_read", true, op_audit_read },
 	{ "audit_follow", true, op_audit_follow },
 	{ "reload", true, op_reload },
+	{ "sweep", true, op_sweep },
 	{ "audit_verify", true, op_audit_verify },
 	{ "audit_key", true, op_audit_key },
 	{ "audit_export", true, op_audit_export },

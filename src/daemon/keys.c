@@ -240,6 +240,14 @@ void key_retry(struct key *k)
 	key_drive_in(k, ms);
 }
 
+void keys_hurry(struct daemon *d)
+{
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		k->failures = 0;
+		key_drive_in(k, 0);
+	}
+}
+
 static void key_no_upstream(struct key *k)
 {
 	log_error("profile %s: no upstream is configured", k->row.profile);

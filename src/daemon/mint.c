@@ -70,10 +70,8 @@ void key_mint_failed(struct key *k, enum proto_error code, const char *message)
 static void mint_later(struct key *k, const struct upstream_answer *a)
 {
 	bool rejected = a->litellm.kind == LITELLM_UNAUTHORIZED;
-	char message[LITELLM_MESSAGE_MAX + 64];
+	const char *message = a->litellm.message;
 
-	(void)snprintf(message, sizeof(message), "%s%s",
-		       rejected ? "LiteLLM rejects the master key: " : "", a->litellm.message);
 	if (k->shared)
 		shared_trouble(k->shared, rejected, message);
 	k->mint = MINT_PREPARE;

@@ -58,6 +58,7 @@ void op_audit_exported(struct daemon *d, struct request *r);
 void op_audit_prune(struct daemon *d, struct request *r);
 void op_audit_follow(struct daemon *d, struct request *r);
 void op_reload(struct daemon *d, struct request *r);
+void op_sweep(struct daemon *d, struct request *r);
 
 /* The last row that was pruned, and the last that was exported or pruned. False: the request was
  * ended. */
@@ -65,5 +66,7 @@ bool op_audit_bounds(struct daemon *d, struct request *r, uint64_t *ret_pruned,
 		     uint64_t *ret_exported) _must_check_;
 /* Ends an admin's request for a profile that there is not. */
 void op_no_profile(struct request *r, const char *name);
+/* Where the master key in force came from, as the protocol names it. */
+const char *op_master_key_source(const struct daemon *d);
 /* The first 8 digits of a key's hash, as the protocol shows it. */
 void op_short_hash(const char *hash, char ret[9]);

@@ -26,6 +26,17 @@ static void op_reload_pack_waits(const struct daemon_reloaded *what, struct op_m
 		m->r = pack_text(&m->pairs, what->waits[i]);
 }
 
+static void op_reload_pack_master(const struct op_reloaded *done, struct op_map *m)
+{
+	struct op_map inner = { 0 };
+
+	if (!done->d->config->master_key)
+		return;
+	op_map_text(&inner, "source", op_master_key_source(done->d));
+	op_map_bool(&inner, "changed", done->what.master_changed);
+	op_map_map(m, "master_key", &inner);
+}
+
 static void op_reloaded(void *userdata, int outcome)
 {
 	struct op_reloaded *done = userdata;
@@ -41,6 +52,7 @@ static void op_reloaded(void *userdata, int outcome)
 	} else {
 		op_map_int(&m, "profiles", (int64_t)done->d->config->n_profiles);
 		op_map_int(&m, "rules", (int64_t)done->d->config->n_rules);
+		op_reload_pack_master(done, &m);
 		op_reload_pack_waits(&done->what, &m);
 		request_send(done->r, op_map_end(&m, request_reply(done->r)));
 	}

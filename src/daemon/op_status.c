@@ -10,6 +10,7 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/outage.h"
 #include "daemon/roll.h"
 #include "daemon/shared.h"
 #include "daemon/upstream.h"
@@ -17,19 +18,26 @@
 #include "io/store_audit_prune.h"
 #include "io/store_rows.h"
 
-static void op_status_upstream(const struct daemon *d, struct op_map *m)
+const char *op_master_key_source(const struct daemon *d)
 {
 	static const char *const sources[] = { "none", "credential", "file", "environment" };
+
+	return sources[d->config->master_key_source];
+}
+
+static void op_status_upstream(const struct daemon *d, struct op_map *m)
+{
 	struct op_map inner = { 0 }, master = { 0 };
 	int64_t since = 0;
 
 	op_map_text(&inner, "url", d->config->upstream_url);
 	op_map_bool(&inner, "reachable", d->upstream && upstream_reachable(d->upstream, &since));
-	op_map_time(&inner, "since_ms", since);
+	op_map_time(&inner, "since_at_ms", since);
 	op_map_text(&inner, "error", d->upstream ? upstream_last_error(d->upstream) : "");
 	if (d->config->master_key) {
-		op_map_text(&master, "source", sources[d->config->master_key_source]);
+		op_map_text(&master, "source", op_master_key_source(d));
 		op_map_bool(&master, "well_known", config_master_key_is_well_known(d->config));
+		op_map_bool(&master, "rejected", d->upstream && upstream_is_rejected(d->upstream));
 		op_map_map(&inner, "master_key", &master);
 	}
 	op_map_map(m, "upstream", &inner);
@@ -108,6 +116,20 @@ static void op_status_shared(const struct shared *s, struct op_map *m)
 	op_map_time(m, "expires_at_ms", s->current->row.expires_at_ms);
 }
 
+static void op_status_outage(const struct daemon *d, const char *profile, struct op_map *m)
+{
+	struct op_map inner = { 0 };
+	struct outage o;
+
+	outage_look(d, profile, &o);
+	op_map_bool(&inner, "new_callers", o.new_callers);
+	op_map_int(&inner, "keys", o.keys);
+	op_map_int(&inner, "never_expire", o.endless);
+	op_map_time(&inner, "first_at_ms", o.first_end_ms);
+	op_map_time(&inner, "last_at_ms", o.last_end_ms);
+	op_map_map(m, "outage", &inner);
+}
+
 struct op_status_row {
 	const char *name;
 	enum profile_mode mode;
@@ -127,6 +149,7 @@ static int op_status_profile(const struct daemon *d, const struct op_status_row 
 		op_status_shared(s, &m);
 	else
 		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
+	op_status_outage(d, p->name, &m);
 	op_status_retiring(d, p->name, &m);
 	return op_map_end(&m, b);
 }

@@ -155,6 +155,7 @@ void shared_configure(struct daemon *d)
 		if (shared_profile(s)) {
 			s->retry_at_ms = 0; /* what failed may have been put right by a reload */
 			s->failures = 0;
+			s->rejected = false;
 			shared_drive(s);
 		} else if (k) {
 			s->current = NULL;

@@ -13,6 +13,7 @@
 #include "core/litellm.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/request.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/store_rows.h"
@@ -40,6 +41,9 @@ struct sweep {
 	int page;
 	char first[SHA256_HEX_SIZE]; /* of the page before; "" */
 	char deleting[SHA256_HEX_SIZE];
+	bool running;
+	struct sweep_found found;	/* by the one under way */
+	struct request_list now, later; /* who asked for the one under way, and for the next */
 };
 
 static void sweep_next_page(struct sweep *s);
@@ -50,6 +54,61 @@ static void sweep_again_in(struct sweep *s, int64_t ms)
 
 	(void)evtimer_add(s->timer,
 			  &tv); /* fails only without memory, when the process ends anyway */
+}
+
+static void sweep_gone(struct request *r)
+{
+	TAILQ_REMOVE((struct request_list *)r->waiting_for, r, of_waiters);
+	request_free(r);
+}
+
+static void sweep_join(struct request_list *list, struct request *r)
+{
+	r->gone = sweep_gone;
+	r->waiting_for = list;
+	TAILQ_INSERT_TAIL(list, r, of_waiters);
+}
+
+/* The first of those who wait, to be answered by the caller. NULL: none is left. */
+static struct request *sweep_leave(struct request_list *list)
+{
+	struct request *r = TAILQ_FIRST(list);
+
+	if (!r)
+		return NULL;
+	TAILQ_REMOVE(list, r, of_waiters);
+	r->gone = NULL;
+	return r;
+}
+
+static void sweep_fail(struct request_list *list, enum proto_error code, int64_t retry_after_ms,
+		       const char *message)
+{
+	struct request *r;
+
+	while ((r = sweep_leave(list)))
+		request_fail(r, code, retry_after_ms, "%s", message);
+}
+
+void sweep_fail_all(struct sweep *s, enum proto_error code, int64_t retry_after_ms,
+		    const char *message)
+{
+	sweep_fail(&s->now, code, retry_after_ms, message);
+	sweep_fail(&s->later, code, retry_after_ms, message);
+}
+
+/* `problem`: why it could not go on to its end; NULL: it did. */
+static void sweep_end(struct sweep *s, const char *problem)
+{
+	const struct timing *t = &s->d->config->timing;
+	struct request *r;
+
+	s->running = false;
+	if (problem)
+		sweep_fail(&s->now, PROTO_UPSTREAM_UNAVAILABLE, t->upstream_recheck_ms, problem);
+	while ((r = sweep_leave(&s->now)))
+		op_sweep_reply(r, &s->found);
+	sweep_again_in(s, TAILQ_EMPTY(&s->later) ? t->sweep_every_ms : 0);
 }
 
 static void sweep_on_timer(int fd, short what, void *userdata)
@@ -64,6 +123,8 @@ struct sweep *sweep_new(struct daemon *d)
 	struct sweep *s = xcalloc(1, sizeof(*s));
 
 	s->d = d;
+	TAILQ_INIT(&s->now);
+	TAILQ_INIT(&s->later);
 	s->timer = evtimer_new(d->base, sweep_on_timer, s);
 	if (!s->timer)
 		abort();
@@ -137,7 +198,7 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 	HASH_FIND_STR(s->strays, s->deleting, x);
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
 		log_warning("sweep: a stray key could not be deleted: %s", a->litellm.message);
-		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		sweep_end(s, a->litellm.message);
 		return;
 	}
 	alias = x && *x->alias ? x->alias : "(no name)";
@@ -148,6 +209,7 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 	(void)snprintf(row->detail, sizeof(row->detail),
 		       "%s: a stray key, which no row knew, was deleted upstream", alias);
 	change_submit(c);
+	s->found.deleted++;
 	if (x) {
 		HASH_DEL(s->strays, x);
 		free(x);
@@ -169,9 +231,10 @@ static void sweep_delete_next(struct sweep *s)
 							 .text = litellm_delete_body(x->hash) },
 			    sweep_on_deleted, s, &s->call) == 0)
 			return;
-		break;
+		sweep_end(s, "upstream cannot be asked");
+		return;
 	}
-	sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+	sweep_end(s, NULL);
 }
 
 /* Keys that upstream blocked or ends at another time than is written here are asked about. */
@@ -204,6 +267,14 @@ static bool sweep_repeats(struct sweep *s, const struct litellm_answer *a)
 	return same;
 }
 
+static void sweep_count_marked(struct sweep *s)
+{
+	const struct stray *x, *next;
+
+	HASH_ITER (hh, s->strays, x, next)
+		s->found.marked += x->seen == 1;
+}
+
 static void sweep_on_page(void *userdata, struct upstream_answer *a)
 {
 	struct sweep *s = userdata;
@@ -212,20 +283,26 @@ static void sweep_on_page(void *userdata, struct upstream_answer *a)
 	if (a->litellm.kind != LITELLM_OK) {
 		/* Half a list proves nothing about what it lacks: what was seen before stays
 		 * counted as it was. */
-		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		sweep_end(s, a->litellm.message);
 		return;
 	}
 	sweep_compare(s, &a->litellm, a->clock_offset_ms);
-	for (size_t i = 0; i < a->litellm.n_keys; i++)
-		if (strcmp(a->litellm.keys[i].user_id, s->d->user_id) == 0 &&
-		    !sweep_is_known(s, a->litellm.keys[i].hash, a->litellm.keys[i].intent))
-			sweep_note(s, &a->litellm.keys[i]);
+	for (size_t i = 0; i < a->litellm.n_keys; i++) {
+		const struct litellm_key *found = &a->litellm.keys[i];
+
+		if (strcmp(found->user_id, s->d->user_id) != 0)
+			continue;
+		s->found.listed++;
+		if (!sweep_is_known(s, found->hash, found->intent))
+			sweep_note(s, found);
+	}
 	if (s->page < a->litellm.total_pages && s->page < SWEEP_PAGES_MAX &&
 	    !sweep_repeats(s, &a->litellm)) {
 		sweep_next_page(s);
 		return;
 	}
 	sweep_forget_unseen(s);
+	sweep_count_marked(s);
 	sweep_delete_next(s);
 }
 
@@ -237,18 +314,29 @@ static void sweep_next_page(struct sweep *s)
 				   .op = LITELLM_LIST,
 				   .text = litellm_list_path(s->d->user_id, NULL, s->page) },
 			   sweep_on_page, s, &s->call) < 0)
-		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		sweep_end(s, "upstream cannot be asked");
 }
 
 void sweep_start(struct sweep *s)
 {
 	struct stray *x, *next;
+	struct request *r;
 
-	if (!s->d->upstream || s->d->stopping || s->call)
+	if (!s->d->upstream || s->d->stopping || s->running)
 		return;
+	while ((r = sweep_leave(&s->later)))
+		sweep_join(&s->now, r);
+	s->running = true;
+	s->found = (struct sweep_found){ 0 };
 	HASH_ITER (hh, s->strays, x, next)
 		x->now = false;
 	s->page = 0;
 	s->first[0] = '\0';
 	sweep_next_page(s);
+}
+
+void sweep_ask(struct sweep *s, struct request *r)
+{
+	sweep_join(&s->later, r);
+	sweep_start(s);
 }
