@@ -41,6 +41,8 @@
 
 /* What is over leaves the state so many rows at a time. */
 #define DAEMON_PRUNE_ROWS 2000
+/* Who stops waits this often for the state's lock. */
+#define DAEMON_STOP_TRIES 10
 
 void daemon_stop(struct daemon *d, int exit_code)
 {
@@ -75,49 +77,36 @@ bool daemon_is_leader(void *userdata)
 	return r == 0;
 }
 
-static void daemon_note(struct daemon *d, const char *event, const char *outcome,
-			const char *detail)
+/* It has happened, so it must be on record, if not at once. */
+static void daemon_note(struct daemon *d, const char *event, const char *detail)
 {
 	struct change *c = change_new(d->turn, NULL, NULL);
-	struct audit_row *a = change_audit(c, event, outcome, NULL);
+	struct audit_row *a = change_audit(c, event, "ok", NULL);
 
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
+	change_vital(c);
+	change_kept(c);
 	change_submit(c);
 }
 
-static void daemon_on_noted(void *userdata, int outcome)
+static void daemon_on_reloaded(void *userdata, int outcome, const struct daemon_reloaded *what)
 {
 	struct daemon *d = userdata;
+	char why[TURN_WHY_SIZE];
 
-	d->term_noted = outcome == 0;
-}
-
-/* The first row of a term says whose it is, also when the first turn cannot be recorded. */
-static void daemon_note_term(struct daemon *d)
-{
-	struct change *c;
-	struct audit_row *a;
-
-	if (d->term_noted)
-		return;
-	d->term_noted = true; /* unless the commit says otherwise */
-	c = change_new(d->turn, daemon_on_noted, d);
-	a = change_audit(c, "lead", "ok", NULL);
-	(void)snprintf(a->detail, sizeof(a->detail), "%s", d->succession);
-	change_vital(c);
-	change_submit_first(c);
+	(void)what;
+	d->reload_wanted = outcome != 0;
+	if (outcome != 0)
+		log_error("%s; the old configuration stays until it can be",
+			  turn_why(outcome, "a reload", why));
 }
 
 static void daemon_on_hup(struct daemon *d)
 {
-	char text[CONFIG_ERROR_SIZE + 16];
-	struct daemon_reloaded done;
-	bool ok = daemon_reload(d, &done);
-
-	(void)snprintf(text, sizeof(text), "SIGHUP: %s", done.detail);
-	if (!d->term)
-		return; /* a standby records nothing */
-	daemon_note(d, "reload", ok ? "ok" : "failed", text);
+	if (d->term)
+		daemon_reload(d, NULL, daemon_on_reloaded, d);
+	else
+		daemon_reread(d);
 }
 
 static void daemon_on_signal(int sig, short what, void *userdata)
@@ -189,7 +178,9 @@ static void daemon_on_roll(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	daemon_note_term(d);
+	(void)turn_retry(d->turn);
+	if (TAKE(d->reload_wanted))
+		daemon_on_hup(d);
 	daemon_mind_store(d, roll_call(d->roll));
 	listeners_mind(d->listeners);
 }
@@ -293,13 +284,15 @@ static int daemon_lead(struct daemon *d)
 	(void)snprintf(d->user_id, sizeof(d->user_id), "keybroker:%s", store_install(d->store));
 	if (d->set_aside)
 		start_tell_of_old_keys(d);
+	if (d->reloads >= 0)
+		daemon_follow_reloads(d); /* else it has just been read */
 	if (!daemon_ticks(d))
 		return EX_OSERR;
+	daemon_note(d, "lead", d->succession); /* the first row of a term says whose it is */
 	if (recover(d) < 0) {
 		log_error("the state cannot be read");
 		return EX_IOERR;
 	}
-	daemon_note_term(d);
 	r = turn_end(d->turn);
 	if (r != 0)
 		return r == -EIO ? EX_IOERR : EX_TEMPFAIL;
@@ -317,8 +310,6 @@ static int daemon_lead(struct daemon *d)
 
 static void daemon_end_turn(struct daemon *d)
 {
-	if (turn_is_pending(d->turn))
-		daemon_note_term(d);
 	daemon_mind_store(d, turn_end(d->turn));
 	if (!d->failed)
 		readers_run(d->readers);
@@ -390,6 +381,8 @@ static void daemon_vacate(struct daemon *d)
 
 static void daemon_end(struct daemon *d)
 {
+	int tries = DAEMON_STOP_TRIES;
+
 	d->stopping = true;
 	notify_send("STOPPING=1");
 	server_stop(d->server);
@@ -398,8 +391,12 @@ static void daemon_end(struct daemon *d)
 		return; /* fenced, or the disk is not to be trusted: not one write more */
 	denials_flush(d);
 	audit_prune_stop(d);
-	daemon_note(d, "stop", "ok", "");
-	daemon_end_turn(d);
+	daemon_note(d, "stop", "");
+	do
+		daemon_end_turn(d);
+	while (!d->failed && --tries > 0 && turn_retry(d->turn));
+	if (tries == 0)
+		log_warning("this stop could not be recorded");
 	if (!d->failed)
 		daemon_mind_store(d, head_log(d));
 	if (!d->failed)
@@ -437,7 +434,7 @@ static void daemon_free(struct daemon *d)
 
 int daemon_run(const struct options *options, struct config *config)
 {
-	struct daemon d = { .options = options, .config = config };
+	struct daemon d = { .options = options, .config = config, .reloads = -1 };
 	int r;
 
 	config_warn(config, false);

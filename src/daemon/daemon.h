@@ -27,6 +27,7 @@ struct listeners;
 struct readers;
 struct roll;
 struct server;
+struct peer;
 struct shared_list;
 struct sweep;
 struct teams;
@@ -63,7 +64,8 @@ struct daemon {
 	struct leader self;   /* this instance, as the others see it */
 	uint64_t term;	      /* 0: a standby */
 	char succession[256]; /* for the audit: whose term this is, and whose was the one before */
-	bool term_noted;      /* the audit has that, or is about to */
+	int64_t reloads;      /* those of all terms that this instance goes by; -1: not asked yet */
+	bool reload_wanted;   /* a signal asked for it, and that could not be recorded */
 	uint64_t head_logged; /* sequence of the audit's head that the log has */
 	int64_t started_at_ms;
 	bool keys_forbidden;  /* upstream forbids chosen keys: it chooses them, until told otherwise
@@ -98,10 +100,19 @@ void daemon_limits(struct daemon *d);
 int daemon_upstream(struct daemon *d) _must_check_;
 /* What came of reading the configuration again. */
 struct daemon_reloaded {
+	bool ok;			/* false: it has errors, and the old one stays */
 	char detail[CONFIG_ERROR_SIZE]; /* what has changed; the first of the errors */
 	const char *waits[8];		/* settings that were changed and wait for a restart */
 	size_t n_waits;
 	bool master_changed; /* another master key is in force */
 };
-/* Reads the configuration again. False: it has errors, and the old one stays. */
-bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret);
+/* `outcome` as change_done_fn's: not 0: it could not be recorded, so the old one stays. */
+typedef void (*daemon_reloaded_fn)(void *userdata, int outcome, const struct daemon_reloaded *what);
+/* A leader reads the configuration again, for `by` (NULL: SIGHUP). It is on record before it is in
+ * force. */
+void daemon_reload(struct daemon *d, const struct peer *by, daemon_reloaded_fn done,
+		   void *userdata);
+/* A standby does, and records nothing. */
+void daemon_reread(struct daemon *d);
+/* The same if a leader has done so since this instance did: a successor goes by the same rules. */
+void daemon_follow_reloads(struct daemon *d);

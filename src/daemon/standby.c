@@ -327,6 +327,7 @@ static void standby_on_tick(int fd, short what, void *userdata)
 		standby_watch(s, &row);
 	if (s->d->term)
 		return;
+	daemon_follow_reloads(s->d);
 	standby_beat(s, view.now_ms);
 	(void)listeners_look(s->d->listeners);
 }
@@ -351,8 +352,10 @@ int standby_run(struct daemon *d)
 	election_start(&s.watch, &d->config->timing, now);
 	s.beat_at_ms = now + d->config->timing.instance_beat_ms;
 	standby_try(&s);
-	if (!d->term && !d->stop_wanted)
+	if (!d->term && !d->stop_wanted) {
+		daemon_follow_reloads(d); /* since ours was read it may have been read again */
 		(void)listeners_look(d->listeners);
+	}
 	while (!d->term && !d->stop_wanted) {
 		if (event_base_loop(d->base, EVLOOP_ONCE) < 0)
 			abort();

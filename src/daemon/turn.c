@@ -40,7 +40,7 @@ struct change {
 	change_store_fn store;
 	struct audit_row *audit[TURN_AUDIT_MAX];
 	size_t n_audit;
-	bool vital;
+	bool vital, kept;
 };
 TAILQ_HEAD(change_list, change);
 
@@ -54,6 +54,7 @@ TAILQ_HEAD(late_list, late);
 struct turn {
 	struct daemon *d;
 	struct change_list changes;
+	struct change_list kept; /* could not be stored when their turn ended */
 	struct late_list late;
 	int said;	    /* the failure that the log heard of last, */
 	int64_t said_at_ms; /* and when (boot time) */
@@ -65,6 +66,7 @@ struct turn *turn_new(struct daemon *d)
 
 	t->d = d;
 	TAILQ_INIT(&t->changes);
+	TAILQ_INIT(&t->kept);
 	TAILQ_INIT(&t->late);
 	return t;
 }
@@ -87,6 +89,7 @@ void turn_free(struct turn *t)
 
 	if (!t)
 		return;
+	TAILQ_CONCAT(&t->changes, &t->kept, in_turn);
 	while ((c = TAILQ_FIRST(&t->changes))) {
 		TAILQ_REMOVE(&t->changes, c, in_turn);
 		change_free(c);
@@ -162,22 +165,16 @@ void change_vital(struct change *c)
 	c->vital = true;
 }
 
-static void change_seal(struct change *c)
+void change_kept(struct change *c)
 {
-	for (size_t i = 0; i < c->n_audit; i++)
-		audit_clean(c->audit[i]);
+	c->kept = true;
 }
 
 void change_submit(struct change *c)
 {
-	change_seal(c);
+	for (size_t i = 0; i < c->n_audit; i++)
+		audit_clean(c->audit[i]);
 	TAILQ_INSERT_TAIL(&c->turn->changes, c, in_turn);
-}
-
-void change_submit_first(struct change *c)
-{
-	change_seal(c);
-	TAILQ_INSERT_HEAD(&c->turn->changes, c, in_turn);
 }
 
 void turn_late(struct turn *t, turn_late_fn fn, void *userdata)
@@ -345,12 +342,16 @@ static void turn_settle_all(struct change_list *changes, int outcome)
 		turn_settle(c, outcome);
 }
 
-static void turn_finish(struct change_list *changes, int outcome)
+static void turn_finish(struct turn *t, struct change_list *changes, int outcome)
 {
 	struct change *c;
 
 	while ((c = TAILQ_FIRST(changes))) {
 		TAILQ_REMOVE(changes, c, in_turn);
+		if (c->kept && outcome != 0) {
+			TAILQ_INSERT_TAIL(&t->kept, c, in_turn);
+			continue;
+		}
 		/* if the process is to end no reply may leave */
 		if (c->done && !store_outcome_is_final(outcome))
 			c->done(c->userdata, outcome);
@@ -373,6 +374,7 @@ static int turn_round(struct turn *t)
 	struct change_list refused = TAILQ_HEAD_INITIALIZER(refused);
 	int r = STORE_E_FULL;
 
+	TAILQ_CONCAT(&changes, &t->kept, in_turn); /* first what happened first */
 	TAILQ_CONCAT(&changes, &t->changes, in_turn);
 	if (!store_is_short(t->d->store))
 		r = turn_commit(t, &changes);
@@ -381,9 +383,18 @@ static int turn_round(struct turn *t)
 	if (r != 0 || !TAILQ_EMPTY(&refused))
 		turn_say(t, r != 0 ? r : STORE_E_FULL);
 	turn_settle_all(&changes, r);
-	turn_finish(&changes, r);
-	turn_finish(&refused, store_outcome_is_final(r) ? r : STORE_E_FULL);
+	turn_finish(t, &changes, r);
+	turn_finish(t, &refused, store_outcome_is_final(r) ? r : STORE_E_FULL);
 	return store_outcome_is_final(r) ? r : 0;
+}
+
+bool turn_retry(struct turn *t)
+{
+	bool any = !TAILQ_EMPTY(&t->kept);
+
+	TAILQ_CONCAT(&t->kept, &t->changes, in_turn);
+	TAILQ_CONCAT(&t->changes, &t->kept, in_turn);
+	return any;
 }
 
 bool turn_is_pending(const struct turn *t)

@@ -67,9 +67,10 @@ struct audit_row *change_audit(struct change *c, const char *event, const char *
 /* It frees something, or says that this was done: the last that is stored when the disk is full.
  * What ends leases and keys is so by itself. */
 void change_vital(struct change *c);
+/* It only has rows, of what has happened already: if they cannot be stored they are tried again
+ * with each turn, before what came later. */
+void change_kept(struct change *c);
 void change_submit(struct change *c);
-/* Its rows come before those of what the turn has already. */
-void change_submit_first(struct change *c);
 
 /* Calls `fn` at the end of this turn, before the commit: when all that the turn could learn is
  * known. */
@@ -82,6 +83,8 @@ void turn_late_cancel(struct turn *t, const void *userdata);
  */
 #define TURN_WHY_SIZE 192
 const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE]);
+/* Joins what was kept to this turn, since nothing else may come. Was there any? */
+bool turn_retry(struct turn *t);
 /* Is there still something to be committed? */
 bool turn_is_pending(const struct turn *t);
 /* Commits what was collected, until nothing is left. What store_outcome_is_final() names: the

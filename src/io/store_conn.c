@@ -47,10 +47,9 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 	[STORE_INSTANCES] = { "SELECT", &store_table_instance, "FROM instance" },
 	[STORE_META_GET] = { "SELECT value FROM meta WHERE name = ?", NULL, "" },
 	[STORE_META_PUT] = { "REPLACE INTO meta (name, value) VALUES (?, ?)", NULL, "" },
-	/* a changed row: the commit of an empty transaction does not sync */
-	[STORE_SYNC] = { "INSERT INTO meta (name, value) VALUES ('sync', '1') ON CONFLICT (name) DO"
-			 " UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-			 NULL, "" },
+	[STORE_META_COUNT] = { "INSERT INTO meta (name, value) VALUES (?, '1') ON CONFLICT (name)"
+			       " DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
+			       NULL, "" },
 	[STORE_KEY_PUT] = { "REPLACE INTO key (", &store_table_key,
 			    ", secret) VALUES (?, ?, ?, ?4, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
 			    " CASE WHEN ?4 = 'deleted' THEN NULL"

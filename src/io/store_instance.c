@@ -5,15 +5,19 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "io/store_columns.h"
 #include "io/store_internal.h"
+#include "io/store_rows.h"
 
 /* WAL_WRITE_LOCK's byte in the -shm file: part of SQLite's file format ("WAL-Index locks"). */
 #define STORE_WRITE_LOCK_BYTE 120
+
+#define STORE_RELOADS "reloads" /* in meta */
 
 static struct store_conn *store_light(struct store *s)
 {
@@ -102,6 +106,22 @@ int store_read_leader(struct store *s, struct leader *ret)
 	struct store_conn *c = store_light(s);
 
 	return c->db ? store_leader_read(c, ret) : -EIO;
+}
+
+int store_count_reload(struct store *s)
+{
+	return store_turn_run(s, store_get_for(&s->turn, STORE_META_COUNT, STORE_RELOADS),
+			      SQLITE_OK);
+}
+
+int64_t store_reloads(struct store *s)
+{
+	struct store_conn *c = store_light(s);
+	char text[24];
+
+	if (!c->db || store_meta_read(c, STORE_RELOADS, text, sizeof(text)) != 0)
+		return -EIO;
+	return strtoll(text, NULL, 10);
 }
 
 /* "1: POSIX  ADVISORY  WRITE 4711 00:1f:5678 120 120" */

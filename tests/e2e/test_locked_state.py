@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import signal
 import time
 
 import pytest
@@ -200,3 +201,44 @@ def test_mint_goes_on_when_the_fence_could_not_be_asked(make_broker, litellm):
             assert not litellm.calls("/key/generate") and broker.running
         assert litellm.chat(connection.result(waiting, 10)["api_key"])[0] == 200
     accounted_for(broker, litellm)
+
+
+# --- what happened is on record in the end ---
+
+def test_stray_that_was_deleted_meanwhile_has_its_row(make_broker, litellm):
+    broker = make_broker(config=BASE, env=DROPIN, timing=FAST).start()
+    broker.wait_ready()
+    stray = "sk-stray-of-this-install-0123456789"
+    broker.secrets.add(stray)
+    with broker.locked():
+        litellm.add_key(stray, key_alias="stray", user_id=broker.user_id)
+        wait_gone(litellm, stray)
+        unrecorded(broker)
+    row, = wait_until(lambda: broker.audit(event="sweep"), what="its row")
+    assert row["key_tag"] == broker.tag(stray)
+
+
+def test_who_stops_waits_a_moment_for_the_lock(make_broker):
+    broker = make_broker(timing=FAST).start()
+    with broker.locked():
+        broker.process.send_signal(signal.SIGTERM)
+        unrecorded(broker)
+    assert broker.wait() == 0
+    assert broker.rows("SELECT event FROM audit ORDER BY sequence DESC LIMIT 1")[0]["event"] == "stop"
+
+
+def test_reload_that_cannot_be_recorded_is_not_in_force(make_broker):
+    broker = make_broker(config=BASE, env=DROPIN, timing=FAST).start()
+    broker.wait_ready()
+    before = broker.call("whoami")["rules"]
+    with broker.locked():
+        broker.write_config(MANY + rule_all("changed"))
+        with pytest.raises(RpcError) as refused:
+            broker.admin("reload")
+        assert refused.value.code == "audit_unavailable" and "the old configuration stays" in str(refused.value)
+        assert broker.call("whoami")["rules"] == before
+        broker.reload()  # a signal has nobody to answer to
+        wait_until(lambda: "the old configuration stays until it can be" in broker.log, what="a word of it")
+        assert broker.call("whoami")["rules"] == before and not broker.audit(event="reload")
+    wait_until(lambda: broker.call("whoami")["rules"] == ["changed"], what="the new rules")
+    assert [row["outcome"] for row in broker.audit(event="reload")] == ["ok"]

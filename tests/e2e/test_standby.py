@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from harness.broker import FAST
+from harness.broker import DROPIN, FAST, MANY, rule_all
 from harness.disk import small_disk
-from harness.instances import Instances, memory_has, mint_through_a_failover
+from harness.instances import Instance, Instances, memory_has, mint_through_a_failover
 from harness.knock import Knockers
 from harness.rpc import Closed, RpcError
 from harness.wait import stays, wait_until
@@ -170,6 +170,26 @@ def test_sockets_of_who_is_stopped_are_replaced(instances):
 @pytest.mark.parametrize("point", ["mint.after_intent", "mint.before_post", "mint.after_post", "mint.after_info"])
 def test_failover_in_the_middle_of_a_mint(make_broker, litellm, point):
     mint_through_a_failover(make_broker(timing=FAST), litellm, point)
+
+
+@pytest.mark.parametrize("end", [Instance.kill, Instance.stop], ids=lambda end: end.__name__)
+def test_reload_is_for_the_successor_too(make_broker, end):
+    """Also for one that was about to start when the configuration was read again."""
+    broker = make_broker(config=MANY + rule_all("before"), env=DROPIN, timing={**FAST, "grace_ms": 60000})
+    instances = Instances(broker)
+    try:
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        broker.write_config(MANY + rule_all("after") + 'profile "more" { mode = shared models = { "gpt-5" } }\n')
+        broker.admin("reload")
+        broker.wait_ready("more")
+        key = broker.acquire(profile="more", bind="ttl")
+        end(a)
+        assert instances.wait_leader(a) is b and broker.call("whoami")["rules"] == ["after"]
+        assert broker.acquire(lease=key["lease"])["api_key"] == key["api_key"]
+        assert "reloaded: " in b.log
+    finally:
+        instances.close()
 
 
 def test_beats_do_not_make_the_log_grow_for_ever(instances):
