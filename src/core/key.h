@@ -51,6 +51,7 @@ struct key_row {
 	int64_t changed_at_ms; /* when `state` was entered */
 	int64_t delete_at_ms;  /* not deleted before; 0: as soon as nothing holds
 				  it */
+	bool dead; /* revoked, or found dead: blocked until it is deleted, whoever holds it */
 };
 
 const char *key_state_name(enum key_state state);

@@ -168,8 +168,10 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	if (set & KEY_SET_DELETE_AT)
 		/* never sooner: a request whose answer was lost may still bring the key back */
 		row->delete_at_ms = MAX_OF(row->delete_at_ms, to->delete_at_ms);
-	if (set & KEY_SET_DELETE_SOONER)
+	if (set & KEY_SET_DELETE_SOONER) {
 		row->delete_at_ms = to->delete_at_ms;
+		row->dead = true;
+	}
 	if (set & KEY_SET_TEAM)
 		memcpy(row->team_id, to->team_id, sizeof(row->team_id));
 	if (set & KEY_SET_IDENTITY) {

@@ -29,7 +29,7 @@ enum {
 	KEY_SET_ALIAS = 1 << 2,
 	KEY_SET_EXPIRY = 1 << 3,
 	KEY_SET_DELETE_AT = 1 << 4,
-	KEY_SET_DELETE_SOONER = 1 << 7, /* delete_at_ms, though that is sooner than it was */
+	KEY_SET_DELETE_SOONER = 1 << 7, /* delete_at_ms, though that is sooner: it is dead */
 	KEY_SET_TEAM = 1 << 5,
 	KEY_SET_IDENTITY = 1 << 6, /* hash, source, generation, created_at_ms */
 	LEASE_SET_ALL = 1 << 8,

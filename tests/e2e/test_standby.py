@@ -16,6 +16,7 @@ from harness.disk import small_disk
 from harness.instances import Instance, Instances, memory_has, mint_through_a_failover
 from harness.knock import Knockers
 from harness.rpc import Closed, RpcError
+from harness.upstream import row_of
 from harness.wait import stays, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -188,6 +189,28 @@ def test_reload_is_for_the_successor_too(make_broker, end):
         assert instances.wait_leader(a) is b and broker.call("whoami")["rules"] == ["after"]
         assert broker.acquire(lease=key["lease"])["api_key"] == key["api_key"]
         assert "reloaded: " in b.log
+    finally:
+        instances.close()
+
+
+def test_revoked_key_is_blocked_by_the_successor(make_broker, litellm):
+    """Its first POST had no answer, so it cannot be deleted yet: a late one would make it anew."""
+    broker = make_broker(timing={**FAST, "burn_delete_ms": 600000})
+    instances = Instances(broker)
+    try:
+        litellm.fail(path="/key/generate", drop_after=0, when="after", times=1)
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        key = broker.acquire(profile="service", bind="ttl")["api_key"]
+        assert litellm.chat(key)[0] == 200
+        litellm.fail(path="/key/block", hang=True, times=-1)
+        broker.admin("revoke", profile="service")
+        wait_until(lambda: litellm.calls("/key/block"), what="the attempt")
+        a.kill()
+        litellm.clear()
+        assert instances.wait_leader(a) is b
+        wait_until(lambda: litellm.chat(key)[0] == 401, what="its end")
+        assert row_of(litellm, key)["blocked"], "a late POST must meet an occupied row"
     finally:
         instances.close()
 
