@@ -26,7 +26,8 @@
 #include "io/store_instance.h"
 
 #define LISTENERS_CLIENTS_GROUP "keybroker-clients"
-#define LISTENERS_ASKED 16 /* instances that are asked at the same time */
+#define LISTENERS_ASKED 16	 /* instances that are asked at the same time */
+#define LISTENERS_ANSWER_MS 1000 /* a broker that serves a socket has answered by then */
 
 struct listeners {
 	struct daemon *d;
@@ -266,7 +267,18 @@ static int listeners_find_pid(const struct leader *row, void *userdata)
 	return row->pid == *pid;
 }
 
-/* Who made the socket is one of us, or dead. */
+/* Does who accepts say anything, or hang up, when asked as a client asks? */
+static bool listeners_is_served(int fd)
+{
+	static const char hello[] = "\x94\x00\x00\xa5hello\x90"; /* proto/PROTOCOL.md */
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (send(fd, hello, sizeof(hello) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return errno == EPIPE || errno == ECONNRESET;
+	return poll(&p, 1, LISTENERS_ANSWER_MS) > 0;
+}
+
+/* Who made the socket is one of us, or dead without heirs. */
 static bool listeners_made_by_us(const struct listeners *l, const char *path)
 {
 	_cleanup_(fd_close) int fd = handover_ask(path);
@@ -275,8 +287,10 @@ static bool listeners_made_by_us(const struct listeners *l, const char *path)
 
 	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 || peer.pid <= 0)
 		return false;
-	return (kill(peer.pid, 0) < 0 && errno == ESRCH) ||
-	       store_each_instance(l->d->store, listeners_find_pid, &peer.pid) == 1;
+	if (store_each_instance(l->d->store, listeners_find_pid, &peer.pid) == 1)
+		return true;
+	/* its maker is dead, but has handed it on: whose heirs answer are another state's */
+	return kill(peer.pid, 0) < 0 && errno == ESRCH && !listeners_is_served(fd);
 }
 
 /*

@@ -193,6 +193,19 @@ def test_reload_is_for_the_successor_too(make_broker, end):
         instances.close()
 
 
+def test_sockets_of_another_state_stay_its_own_after_a_hand_over(pair):
+    """Who made them is dead by then."""
+    instances, a, b = pair
+    broker = instances.broker
+    a.stop()
+    assert instances.wait_leader(a) is b
+    os.mkdir(broker.path("other"), 0o700)
+    env = {**broker.env, "XDG_STATE_HOME": broker.path("other")}
+    done = subprocess.run(broker.command("--instance", "other"), env=env, check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 75 and "another broker answers there" in done.stderr, done
+    assert instances.leader() is b and "no longer this broker's" not in b.log
+
+
 def test_revoked_key_is_blocked_by_the_successor(make_broker, litellm):
     """Its first POST had no answer, so it cannot be deleted yet: a late one would make it anew."""
     broker = make_broker(timing={**FAST, "burn_delete_ms": 600000})
