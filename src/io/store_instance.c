@@ -78,6 +78,11 @@ int store_beat_leader(struct store *s)
 	struct store_conn *c = store_light(s);
 	int r = store_light_run(c, c->db ? store_get(c, STORE_BEAT) : NULL);
 
+	/* a full disk must not look like a leader that hangs: the reserve is for this too */
+	if (r == STORE_E_FULL && !s->is_short) {
+		(void)store_note_full(s, r); /* yields r */
+		r = store_light_run(c, store_get(c, STORE_BEAT));
+	}
 	if (r != 0)
 		return r;
 	return sqlite3_changes(c->db) == 1 ? 0 : STORE_E_FENCED;

@@ -251,6 +251,13 @@ def test_sockets_outlive_the_loss_of_their_directories(pair):
     assert instances.broker.call("whoami") and instances.wait_leader(a) is b
 
 
+def fill(broker, name):
+    """Not a page is left."""
+    with open(broker.path(f"state/{name}"), "wb", 0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 @needs_root
 def test_full_disk_does_not_keep_a_standby_from_leading(make_broker):
     broker = make_broker(timing={**FAST, "checkpoint_every_ms": 60000})
@@ -259,13 +266,28 @@ def test_full_disk_does_not_keep_a_standby_from_leading(make_broker):
         a, b = instances.start("a", "b")
         broker.wait_ready()
         held = broker.acquire(bind="ttl")["lease"]
-        with open(broker.path("state/ballast"), "wb", 0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+        fill(broker, "ballast")
         a.kill()
         instances.wait_leader(a)
         assert instances.leader() is b and broker.call("release", lease=held)["released"] is True
         os.unlink(broker.path("state/ballast"))
+        instances.close()
+
+
+def test_full_disk_is_no_reason_to_replace_a_leader(make_broker):
+    broker = make_broker(timing=FAST)
+    with small_disk(broker):
+        instances = Instances(broker)
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        fill(broker, "ballast")
+        stays(lambda: a.running and b.running, 3)
+        fill(broker, "more")  # what was in reserve
+        stays(lambda: a.running and b.running, 3)
+        for name in ("ballast", "more"):
+            os.unlink(broker.path(f"state/{name}"))
+        wait_until(broker.acquire, what="service again")
+        assert instances.leader() is a and broker.admin("status")["term"] == 1
         instances.close()
 
 
