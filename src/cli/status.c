@@ -119,6 +119,18 @@ static void status_number_cell(struct table *t, const struct value *row, const c
 		table_cell(t, "%s", "");
 }
 
+/* "on demand, 3 of 5 ready" */
+static void status_state_cell(struct table *t, const struct value *row)
+{
+	const struct value *pool = value_get(row, "pool");
+
+	if (pool)
+		table_cell(t, "%s, %" PRId64 " of %" PRId64 " ready", field_text(row, "state"),
+			   field_int(pool, "ready"), field_int(pool, "size"));
+	else
+		table_cell(t, "%s", field_text(row, "state"));
+}
+
 static void status_profile_row(struct table *t, const struct value *row)
 {
 	char expires[2 * WHEN_SIZE];
@@ -128,7 +140,7 @@ static void status_profile_row(struct table *t, const struct value *row)
 		(void)snprintf(expires, sizeof(expires), "never");
 	table_cell(t, "%s", field_text(row, "name"));
 	table_cell(t, "%s", field_text(row, "mode"));
-	table_cell(t, "%s", field_text(row, "state"));
+	status_state_cell(t, row);
 	status_number_cell(t, row, "generation");
 	table_cell(t, "%s", field_text(row, "alias"));
 	table_cell(t, "%s", field_text(row, "key_hash"));
@@ -188,7 +200,11 @@ static void status_troubles(const struct value *v)
 
 	for (size_t i = 0; i < value_len(profiles); i++) {
 		const struct value *row = value_at(profiles, i);
+		const char *pool = field_text(value_get(row, "pool"), "error");
 
+		if (*pool)
+			status_line("error", "%s: its pool is not full: %s",
+				    field_text(row, "name"), pool);
 		if (!*field_text(row, "error"))
 			continue;
 		status_when(row, "retry_at_ms", "; next try ", again);

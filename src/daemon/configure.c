@@ -8,6 +8,7 @@
 #include "base/secret.h"
 #include "core/config_diff.h"
 #include "daemon/daemon.h"
+#include "daemon/pool.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
 #include "daemon/sweep.h"
@@ -122,8 +123,10 @@ bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret)
 	if (d->sweep_wanted)
 		sweep_start(d->sweep);
 	d->sweep_wanted = false;
-	if (d->term)
+	if (d->term) {
 		shared_configure(d);
+		pools_configure(d);
+	}
 	log_info("reloaded: %s", ret->detail);
 	notify_send("READY=1");
 	return true;

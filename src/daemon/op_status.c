@@ -10,6 +10,7 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/pool.h"
 #include "daemon/roll.h"
 #include "daemon/shared.h"
 #include "daemon/upstream.h"
@@ -108,6 +109,21 @@ static void op_status_shared(const struct shared *s, struct op_map *m)
 	op_map_time(m, "expires_at_ms", s->current->row.expires_at_ms);
 }
 
+static void op_status_pool(const struct daemon *d, const char *name, struct op_map *m)
+{
+	const struct profile *p = config_profile(d->config, name);
+	struct pool_state s = pool_state(d, name);
+	struct op_map inner = { 0 };
+
+	if (!p || p->pool <= 0)
+		return;
+	op_map_int(&inner, "size", p->pool);
+	op_map_int(&inner, "ready", (int64_t)s.ready);
+	op_map_int(&inner, "making", (int64_t)s.making);
+	op_map_text(&inner, "error", s.error);
+	op_map_map(m, "pool", &inner);
+}
+
 struct op_status_row {
 	const char *name;
 	enum profile_mode mode;
@@ -127,6 +143,7 @@ static int op_status_profile(const struct daemon *d, const struct op_status_row 
 		op_status_shared(s, &m);
 	else
 		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
+	op_status_pool(d, p->name, &m);
 	op_status_retiring(d, p->name, &m);
 	return op_map_end(&m, b);
 }

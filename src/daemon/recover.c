@@ -43,6 +43,8 @@ static int recover_key(const struct key_row *row, void *userdata)
 	}
 	if (row->mode == PROFILE_SHARED && row->source != KEY_LEGACY)
 		shared_adopt(d, k);
+	if (key_row_is_pooled(row))
+		pool_adopt(k);
 	return 0;
 }
 
@@ -104,7 +106,7 @@ static void recover_retire_orphans(struct daemon *d)
 		next = keys_next(k);
 		if (k->row.state != KEY_LIVE)
 			continue;
-		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0)
+		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0 && !k->pooled.pool)
 			key_retire(k, 0, "its holder has gone");
 		else if (k->shared && k->shared->current != k)
 			key_retire(k, shared_grace_ms(k), "a newer generation is live");
@@ -167,4 +169,5 @@ void recover_go(struct daemon *d)
 		key_drive(k);
 	}
 	shared_configure(d);
+	pools_configure(d);
 }

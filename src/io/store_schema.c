@@ -107,6 +107,8 @@ static const char *const store_migrations[] = {
 		"audit", "DELETE") STORE_FENCED_CALL("audit_checkpoint", "INSERT")
 		STORE_FENCED_CALL("audit_checkpoint", "UPDATE")
 			STORE_FENCED_CALL("audit_checkpoint", "DELETE"),
+
+	"ALTER TABLE key ADD COLUMN settings TEXT NOT NULL DEFAULT '';",
 };
 
 enum { STORE_SCHEMA = ARRAY_SIZE(store_migrations) };
