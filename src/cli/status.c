@@ -191,6 +191,21 @@ static void status_profiles(const struct value *profiles)
 	table_print(t, stdout, table_width(STDOUT_FILENO));
 }
 
+/* A team that is not as the configuration has it. */
+static void status_drift(const struct value *row)
+{
+	const struct value *team = value_get(row, "team");
+
+	if (*field_text(team, "drift"))
+		status_line("drift", "%s: team %s%s: %s", field_text(row, "name"),
+			    *field_text(team, "alias") ? field_text(team, "alias")
+						       : field_text(team, "id"),
+			    value_bool(value_get(team, "ours"), false)
+				    ? ""
+				    : ", which this broker did not make and does not change",
+			    field_text(team, "drift"));
+}
+
 /* What needs somebody's attention comes last, where it is seen. */
 static void status_troubles(const struct value *v)
 {
@@ -205,6 +220,7 @@ static void status_troubles(const struct value *v)
 		if (*pool)
 			status_line("error", "%s: its pool is not full: %s",
 				    field_text(row, "name"), pool);
+		status_drift(row);
 		if (!*field_text(row, "error"))
 			continue;
 		status_when(row, "retry_at_ms", "; next try ", again);

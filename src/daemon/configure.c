@@ -12,6 +12,7 @@
 #include "daemon/server.h"
 #include "daemon/shared.h"
 #include "daemon/sweep.h"
+#include "daemon/teams.h"
 #include "daemon/upstream.h"
 #include "io/notify.h"
 
@@ -126,6 +127,7 @@ bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret)
 	if (d->term) {
 		shared_configure(d);
 		pools_configure(d);
+		teams_check(d);
 	}
 	log_info("reloaded: %s", ret->detail);
 	notify_send("READY=1");

@@ -14,6 +14,7 @@
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
 #include "daemon/pool.h"
+#include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/store_rows.h"
@@ -230,6 +231,7 @@ static void sweep_on_page(void *userdata, struct upstream_answer *a)
 	}
 	sweep_forget_unseen(s);
 	pools_doubt(s->d);
+	teams_check(s->d);
 	sweep_delete_next(s);
 }
 
