@@ -230,6 +230,20 @@ def test_intents_without_a_caller_are_burned(make_broker, litellm, point):
     assert intents and broker.audit(event="burn")
 
 
+def test_intent_that_cannot_be_burned_yet_keeps_its_place(make_broker, litellm):
+    """It may work upstream: with it there would be one too many."""
+    broker = make_broker(config(), timing=FAST)
+    broker.spawn(env={"KEYBROKER_FAIL": "mint.after_post:kill"})
+    assert broker.wait() == -9
+    litellm.fail(path="/key/block", status=503, times=-1)
+    broker.start()
+    wait_until(lambda: litellm.calls("/key/block"), what="the first burn")
+    stays(lambda: len(unassigned(litellm, broker)) <= 3, 1)
+    litellm.clear()
+    wait_full(broker)
+    accounted_for(broker, litellm)
+
+
 def test_failover_takes_the_pool_over(make_broker, litellm):
     instances = Instances(make_broker(config(), timing=FAST))
     try:
