@@ -24,10 +24,11 @@ static const struct command command_rows[] = {
 	{ "status", "", "Show the broker, its upstream and its keys (admin)", 0, false, 0,
 	  command_status,
 	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
-	  "on demand: a key for each lease; retiring: an older key that works until its holders\n"
-	  "have gone. A fixed lease is one whose holder cannot take another key, as the environment\n"
-	  "of a program started by exec. OUTAGE: when the keys that clients live on expire, the first\n"
-	  "to the last, if LiteLLM cannot be reached until then; new: what new callers get meanwhile.\n" },
+	  "on demand: a key for each lease, and how many keys its pool has ready; retiring: an older\n"
+	  "key that works until its holders have gone. A fixed lease is one whose holder cannot take\n"
+	  "another key, as the environment of a program started by exec. OUTAGE: when the keys that\n"
+	  "clients live on expire, the first to the last, if LiteLLM cannot be reached until then;\n"
+	  "new: what new callers get meanwhile.\n" },
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
 	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },

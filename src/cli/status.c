@@ -146,6 +146,18 @@ static void status_outage_cell(struct table *t, const struct value *outage)
 		   last, keys > 0 && !for_new ? "; " : "", for_new ? "" : "new: not at all");
 }
 
+/* "on demand, 3 of 5 ready" */
+static void status_state_cell(struct table *t, const struct value *row)
+{
+	const struct value *pool = value_get(row, "pool");
+
+	if (pool)
+		table_cell(t, "%s, %" PRId64 " of %" PRId64 " ready", field_text(row, "state"),
+			   field_int(pool, "ready"), field_int(pool, "size"));
+	else
+		table_cell(t, "%s", field_text(row, "state"));
+}
+
 static void status_profile_row(struct table *t, const struct value *row)
 {
 	char expires[2 * WHEN_SIZE];
@@ -155,7 +167,7 @@ static void status_profile_row(struct table *t, const struct value *row)
 		(void)snprintf(expires, sizeof(expires), "never");
 	table_cell(t, "%s", field_text(row, "name"));
 	table_cell(t, "%s", field_text(row, "mode"));
-	table_cell(t, "%s", field_text(row, "state"));
+	status_state_cell(t, row);
 	status_number_cell(t, row, "generation");
 	table_cell(t, "%s", field_text(row, "alias"));
 	table_cell(t, "%s", field_text(row, "key_hash"));
@@ -208,6 +220,21 @@ static void status_profiles(const struct value *profiles)
 	table_print(t, stdout, table_width(STDOUT_FILENO));
 }
 
+/* A team that is not as the configuration has it. */
+static void status_drift(const struct value *row)
+{
+	const struct value *team = value_get(row, "team");
+
+	if (*field_text(team, "drift"))
+		status_line("drift", "%s: team %s%s: %s", field_text(row, "name"),
+			    *field_text(team, "alias") ? field_text(team, "alias")
+						       : field_text(team, "id"),
+			    value_bool(value_get(team, "ours"), false)
+				    ? ""
+				    : ", which this broker did not make and does not change",
+			    field_text(team, "drift"));
+}
+
 /* What needs somebody's attention comes last, where it is seen. */
 static void status_troubles(const struct value *v)
 {
@@ -217,7 +244,12 @@ static void status_troubles(const struct value *v)
 
 	for (size_t i = 0; i < value_len(profiles); i++) {
 		const struct value *row = value_at(profiles, i);
+		const char *pool = field_text(value_get(row, "pool"), "error");
 
+		if (*pool)
+			status_line("error", "%s: its pool is not full: %s",
+				    field_text(row, "name"), pool);
+		status_drift(row);
 		if (!*field_text(row, "error"))
 			continue;
 		status_when(row, "retry_at_ms", "; next try ", again);

@@ -81,6 +81,7 @@ struct profile *config_add_profile(struct config *c, const char *name, const cha
 		       origin); /* a path may be cut */
 	option_set_defaults(SECTION_PROFILE, p);
 	option_set_defaults(SECTION_KEY, p);
+	option_set_defaults(SECTION_TEAM, p);
 	return p;
 }
 
@@ -152,6 +153,7 @@ static void config_free_profiles(struct config *c)
 
 		option_clear_section(SECTION_PROFILE, p);
 		option_clear_section(SECTION_KEY, p);
+		option_clear_section(SECTION_TEAM, p);
 		option_clear_origins(&p->origins);
 		secret_free(p->static_key);
 	}

@@ -48,7 +48,8 @@ struct profile {
 	char *base_url;		   /* handed out; NULL: the daemon's */
 	char *key_file;		   /* static: file with the provider key (0600), else NULL */
 	struct secret *static_key; /* static: the key itself once read; owned */
-	struct key_limits key;
+	int64_t pool;		   /* dedicated: as many keys are kept ready; < 0: none */
+	struct key_limits key, team;
 	char **origins; /* of each value, see option.h; owned */
 	struct origin origin;
 };

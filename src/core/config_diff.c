@@ -42,7 +42,7 @@ static bool config_diff_same_secret(const struct secret *a, const struct secret 
 
 static bool config_diff_same_profile(const struct profile *a, const struct profile *b)
 {
-	return config_diff_options(SECTION_PROFILE, SECTION_KEY, a, b) == 0 &&
+	return config_diff_options(SECTION_PROFILE, SECTION_TEAM, a, b) == 0 &&
 	       config_diff_same_secret(a->static_key, b->static_key);
 }
 

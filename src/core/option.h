@@ -19,6 +19,7 @@ enum option_section {
 	SECTION_LIMITS,	  /* limits { } */
 	SECTION_PROFILE,  /* profile "NAME" { }: struct profile */
 	SECTION_KEY,	  /* key { } inside a profile: struct profile */
+	SECTION_TEAM,	  /* team { } likewise */
 	SECTION_RULE,	  /* rule "NAME" { }: struct rule */
 };
 enum { SECTION_N = SECTION_RULE + 1 };

@@ -149,6 +149,9 @@ static const struct option option_rows[] = {
 	{ "key_file", SECTION_PROFILE, OPTION_PATH, IN_PROFILE(key_file),
 	  .example = "\"/etc/keybroker/provider.key\"",
 	  .help = "static: file with the provider's key, mode 0600." },
+	{ "pool", SECTION_PROFILE, OPTION_COUNT, IN_PROFILE(pool), .max = 1000, .example = "4",
+	  .help = "dedicated: this many keys are kept ready, so that who comes need not wait for "
+		  "LiteLLM." },
 
 	{ "max_budget", SECTION_KEY, OPTION_NUMBER, IN_PROFILE(key.max_budget),
 	  .env = { { NULL, NULL }, { .variable = "LITELLM_MAX_BUDGET" } }, .example = "5.0",
@@ -160,6 +163,15 @@ static const struct option option_rows[] = {
 	  .env = { { NULL, NULL }, { .variable = "LITELLM_TPM_LIMIT" } }, .example = "100000",
 	  .help = "Tokens a minute with each key." },
 	{ "budget_duration", SECTION_KEY, OPTION_DURATION, IN_PROFILE(key.budget_duration),
+	  .example = "\"30d\"", .help = "The budget starts anew this often." },
+
+	{ "max_budget", SECTION_TEAM, OPTION_NUMBER, IN_PROFILE(team.max_budget),
+	  .example = "100.0", .help = "Dollars that all keys of the team may spend together." },
+	{ "rpm_limit", SECTION_TEAM, OPTION_COUNT, IN_PROFILE(team.rpm_limit), .example = "600",
+	  .help = "Requests a minute of the team." },
+	{ "tpm_limit", SECTION_TEAM, OPTION_COUNT, IN_PROFILE(team.tpm_limit), .example = "1000000",
+	  .help = "Tokens a minute of the team." },
+	{ "budget_duration", SECTION_TEAM, OPTION_DURATION, IN_PROFILE(team.budget_duration),
 	  .example = "\"30d\"", .help = "The budget starts anew this often." },
 
 	{ "user", SECTION_RULE, OPTION_ID, IN_RULE(uid), IN_RULE(has_uid), .example = "\"alice\"",
@@ -190,6 +202,8 @@ static const struct {
 	[SECTION_LIMITS] = { "limits", "What one uid may make the broker hold or do." },
 	[SECTION_PROFILE] = { "profile", "What may be handed out." },
 	[SECTION_KEY] = { "key", "Limits of each key of this profile." },
+	[SECTION_TEAM] = { "team", "Limits of the team by team_alias, if this broker made it; they "
+				   "outlive the keys." },
 	[SECTION_RULE] = { "rule",
 			   "Who may have what: a rule matches if all that it names match; the "
 			   "first that matches decides; no rule, no key." },

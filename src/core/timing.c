@@ -25,6 +25,7 @@ const struct timing timing_default = {
 	/* another LiteLLM process may honour the old expiry for 60 s more: never wait that long */
 	.extend_floor_ms = 90 * TIMING_SECOND,
 	.takeover_ms = 10 * TIMING_SECOND,
+	.pool_life_ms = TIMING_HOUR,
 	.burn_delete_ms = 10 * TIMING_MINUTE,
 	.sweep_every_ms = 10 * TIMING_MINUTE,
 	.grace_ms = 5 * TIMING_MINUTE,
@@ -73,6 +74,7 @@ static const struct {
 	TIMING_MEMBER(duration_min_ms),
 	TIMING_MEMBER(extend_floor_ms),
 	TIMING_MEMBER(takeover_ms),
+	TIMING_MEMBER(pool_life_ms),
 	TIMING_MEMBER(burn_delete_ms),
 	TIMING_MEMBER(sweep_every_ms),
 	TIMING_MEMBER(grace_ms),

@@ -25,8 +25,9 @@ struct timing {
 				  */
 	int64_t duration_min_ms; /* a shorter life of a key is a config error */
 	int64_t extend_floor_ms; /* a key is prolonged when max(1/3 of its life, this) is left */
-	int64_t takeover_ms; /* after a change of term: a caller may come back with its request_id
-			      */
+	int64_t takeover_ms;  /* after a change of term: a caller may come back with its request_id
+			       */
+	int64_t pool_life_ms; /* the life of a key that waits in a pool; it is prolonged there */
 	int64_t burn_delete_ms; /* a burned key is deleted this long after it was burned */
 	int64_t sweep_every_ms; /* between two sweeps of the upstream's key list */
 	int64_t grace_ms;	/* a retiring key stays at least this long for refreshable leases */

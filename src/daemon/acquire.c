@@ -184,10 +184,13 @@ static void acquire_stored(void *userdata, int outcome)
 	struct lease *l = a->lease;
 	struct key *k = a->key;
 	bool minted = a->mints;
+	bool pooled = k && k->pooled.taken;
 	char why[TURN_WHY_SIZE];
 
 	if (minted)
 		k->storing = false;
+	if (pooled)
+		pool_handed_out(k, outcome == 0);
 	if (outcome != 0) {
 		acquire_fail(a, PROTO_AUDIT_UNAVAILABLE, 1000,
 			     turn_why(outcome, "the access", why));
@@ -279,6 +282,9 @@ static void acquire_audit(struct acquire *a, struct change *c)
 	memcpy(row->lease, a->lease->row.id, sizeof(row->lease));
 	if (a->reread)
 		(void)snprintf(row->detail, sizeof(row->detail), "read again");
+	else if (a->key && a->key->pooled.taken)
+		(void)snprintf(row->detail, sizeof(row->detail), "from the pool: %s",
+			       a->key->row.alias);
 }
 
 /* A refreshable lease moves to the profile's current key. */
@@ -338,6 +344,8 @@ void acquire_grant(struct acquire *a, struct key *key)
 		a->lease = acquire_lease(a, key);
 		change_lease(c, a->lease, LEASE_SET_ALL, &a->lease->row);
 		acquire_mint_rows(a, c);
+		if (key && key_row_is_pooled(&key->row))
+			pool_hand_out(key, a, c);
 	}
 	acquire_audit(a, c);
 	change_submit(c);

@@ -10,9 +10,11 @@
 #include "core/config_diff.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/pool.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
 #include "daemon/sweep.h"
+#include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/notify.h"
@@ -179,8 +181,11 @@ static void reload_apply(struct reload *l)
 	if (d->sweep_wanted)
 		sweep_start(d->sweep);
 	d->sweep_wanted = false;
-	if (d->term)
+	if (d->term) {
 		shared_configure(d);
+		pools_configure(d);
+		teams_check(d);
+	}
 	if (d->term && upstream_changed)
 		keys_hurry(d);
 	if (!l->quietly)

@@ -22,6 +22,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/listeners.h"
+#include "daemon/pool.h"
 #include "daemon/op.h"
 #include "daemon/op_audit_prune.h"
 #include "daemon/readers.h"
@@ -246,6 +247,7 @@ static int daemon_parts(struct daemon *d)
 	d->keys = keys_new(d);
 	d->leases = leases_new(d);
 	d->shared = shared_list_new();
+	d->pools = pools_new();
 	d->teams = teams_new(d);
 	d->sweep = sweep_new(d);
 	d->denials = denials_new(d);
@@ -415,6 +417,7 @@ static void daemon_free(struct daemon *d)
 	teams_free(d->teams);
 	leases_free(d->leases);
 	keys_free(d->keys);
+	pools_free(d->pools);
 	shared_list_free(d->shared); /* after the keys, which look at their profile when they go */
 	upstream_free(d->upstream);  /* after those whose calls it carries */
 	denials_free(d->denials);

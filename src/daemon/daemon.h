@@ -24,6 +24,7 @@ struct event_base;
 struct keys;
 struct leases;
 struct listeners;
+struct pools;
 struct readers;
 struct roll;
 struct server;
@@ -52,6 +53,7 @@ struct daemon {
 	struct keys *keys;
 	struct leases *leases;
 	struct shared_list *shared;
+	struct pools *pools;
 	struct teams *teams;
 	struct sweep *sweep;
 	struct denials *denials;

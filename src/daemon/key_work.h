@@ -10,8 +10,12 @@
 #include "proto/errors.h"
 
 struct audit_row;
+struct daemon;
 struct key;
+struct key_row;
 
+/* keys.c: as key_add(), for a key that is yet to be made; draws its secret. */
+struct key *key_add_intent(struct daemon *d, const struct key_row *row);
 /* mint.c */
 void key_mint(struct key *k);
 /* Ends the waiters of an intent with an error; the intent is dropped or burned. */
@@ -25,7 +29,11 @@ void key_abandon(struct key *k, const char *why);
 void key_mint_drop(struct key *k, const char *why);
 /* burn.c */
 void key_burn(struct key *k);
-/* extend.c: prolongs if that is due or wanted, else arms the timer for when it will be. */
+#define DURATION_SIZE 24
+/* extend.c: the life that it is to have, in LiteLLM's words (in `buf` or the profile's) and in ms;
+ * NULL: it never expires by its profile. */
+const char *key_duration(const struct key *k, char buf[DURATION_SIZE], int64_t *ret_ms);
+/* prolongs if that is due or wanted, else arms the timer for when it will be. */
 void key_extend(struct key *k);
 /* Does upstream still know it? Asked once per term for keys that were found in the store. */
 void key_check(struct key *k);

@@ -32,6 +32,7 @@ struct keys *keys_new(struct daemon *d)
 
 static void key_free(struct key *k)
 {
+	pool_leave(k);
 	if (k->call)
 		upstream_cancel(k->call);
 	if (k->timer)
@@ -74,6 +75,19 @@ struct key *key_add(struct daemon *d, const struct key_row *row)
 	if (!k->timer)
 		abort();
 	HASH_ADD_KEYPTR(by_id, d->keys->by_id, k->row.id, strlen(k->row.id), k);
+	return k;
+}
+
+struct key *key_add_intent(struct daemon *d, const struct key_row *row)
+{
+	struct key *k = key_add(d, row);
+
+	if (row->source == KEY_MINTED) {
+		k->secret = crypt_draw_key();
+		if (!k->secret)
+			abort();
+		crypt_key_hash(k->secret, k->row.hash);
+	}
 	return k;
 }
 
@@ -151,6 +165,7 @@ void key_settle(struct key *k, bool committed)
 	if (k->drafted && committed)
 		k->row = k->pending;
 	k->drafted = false;
+	pool_settle(k);
 }
 
 void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
@@ -174,6 +189,10 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	}
 	if (set & KEY_SET_TEAM)
 		memcpy(row->team_id, to->team_id, sizeof(row->team_id));
+	if (set & KEY_SET_OWNER) {
+		row->uid = to->uid;
+		memcpy(row->request_id, to->request_id, sizeof(row->request_id));
+	}
 	if (set & KEY_SET_IDENTITY) {
 		memcpy(row->hash, to->hash, sizeof(row->hash));
 		row->source = to->source;

@@ -14,9 +14,9 @@
 #include "core/key.h"
 #include "core/litellm.h"
 #include "daemon/acquire.h"
+#include "daemon/pool.h"
 #include "daemon/upstream.h"
 
-struct change;
 struct daemon;
 struct event;
 struct keys;
@@ -38,6 +38,7 @@ struct key {
 	struct secret *secret;	    /* NULL when nothing needs it: it can be read from the store */
 	struct shared *shared;	    /* its profile's, or NULL */
 	unsigned n_leases, n_fixed; /* active */
+	struct pooled pooled;
 
 	struct upstream_call *call; /* the one under way */
 	bool storing; /* a change that decides what comes next is on its way to the disk */
@@ -61,8 +62,7 @@ struct key {
 	bool dead;		 /* proven, or revoked: deleted whoever holds it */
 	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */
 	unsigned burn_tries;
-	int64_t call_deadline_ms; /* boot time after which the next call makes no attempt; 0: none
-				   */
+	int64_t call_deadline_ms; /* boot time: no attempt of the next call after it; 0: none */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
@@ -80,7 +80,7 @@ struct key *key_add(struct daemon *d, const struct key_row *row);
 struct key *keys_find(const struct keys *keys, const char *id);
 /* Of those that are not deleted. */
 struct key *keys_find_hash(const struct keys *keys, const char *hash);
-/* The first key, then the next; NULL at the end. A key may go while its successor is looked at. */
+/* The first key, then the next, or NULL. A key may go while its successor is looked at. */
 struct key *keys_first(const struct keys *keys);
 struct key *keys_next(const struct key *key);
 /* A dedicated intent of this idempotency key, or NULL. */

@@ -63,6 +63,7 @@ void key_mint_failed(struct key *k, enum proto_error code, const char *message)
 	mint_waiters_fail(k, code, -1, message);
 	if (s)
 		shared_failed(s, code, message);
+	pool_trouble(k, true, message);
 }
 
 /* Upstream cannot be asked now: the intent stays, and is tried again as long as somebody wants it.
@@ -74,6 +75,7 @@ static void mint_later(struct key *k, const struct upstream_answer *a)
 
 	if (k->shared)
 		shared_trouble(k->shared, rejected, message);
+	pool_trouble(k, false, message);
 	k->mint = MINT_PREPARE;
 	if (rejected) /* waiting won't help: somebody must put it right */
 		mint_waiters_fail(k, PROTO_UPSTREAM_UNAVAILABLE,
@@ -138,6 +140,8 @@ static void mint_done(struct key *k, const struct upstream_answer *a)
 	k->checked = true;
 	if (k->shared)
 		shared_minted(k->shared, k);
+	else if (k->pooled.pool)
+		pool_minted(k);
 	else
 		turn_late(k->d->turn, mint_resolve, k);
 }
@@ -163,14 +167,15 @@ static void mint_on_corrected(void *userdata, struct upstream_answer *a)
  */
 static bool mint_correct(struct key *k, const struct upstream_answer *a)
 {
-	const struct profile *p = key_profile(k);
 	int64_t left = a->litellm.key.expires_at_ms + a->clock_offset_ms - clock_now().wall_ms;
+	char text[DURATION_SIZE];
+	int64_t life = 0;
+	const char *duration = key_duration(k, text, &life);
 
-	if (k->corrected || !p || p->duration_ms == 0 || a->litellm.key.expires_at_ms == 0 ||
-	    left >= p->duration_ms / 10 * 9)
+	if (k->corrected || !duration || a->litellm.key.expires_at_ms == 0 || left >= life / 10 * 9)
 		return false;
 	k->corrected = true;
-	key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, p->duration, NULL),
+	key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, duration, NULL),
 		 mint_on_corrected);
 	return true;
 }
@@ -300,12 +305,14 @@ static void mint_on_post(void *userdata, struct upstream_answer *a)
 static void mint_post(struct key *k)
 {
 	const struct profile *p = key_profile(k);
+	char duration[DURATION_SIZE];
+	int64_t life;
 	struct litellm_mint m = {
 		.key = k->row.source == KEY_MINTED ? k->secret : NULL,
 		.alias = k->row.alias,
 		.user_id = k->d->user_id,
 		.team_id = k->row.team_id[0] ? k->row.team_id : NULL,
-		.duration = p->duration,
+		.duration = key_duration(k, duration, &life),
 		.install = store_install(k->d->store),
 		.intent = k->row.id,
 		.models = p->models,
@@ -327,7 +334,7 @@ static bool mint_abandoned(struct key *k)
 	int64_t now = clock_now().boot_ms;
 	int64_t keep = k->d->config->timing.takeover_ms;
 
-	if (k->shared || !TAILQ_EMPTY(&k->waiters)) {
+	if (k->shared || k->pooled.pool || !TAILQ_EMPTY(&k->waiters)) {
 		k->abandoned_at_ms = 0;
 		return false;
 	}
@@ -372,6 +379,8 @@ void key_mint(struct key *k)
 	if (k->mint == MINT_DONE) {
 		if (k->shared)
 			shared_minted(k->shared, k);
+		else if (k->pooled.pool)
+			pool_minted(k);
 		else
 			mint_resolve(k);
 		return;

@@ -323,7 +323,7 @@ static void op_revoke_all(struct op_revoked *done)
 	for (k = keys_first(d->keys); k; k = keys_next(k)) {
 		if (!op_revoke_wants_key(p, k))
 			continue;
-		done->keys += k->row.mode != PROFILE_DEDICATED;
+		done->keys += k->row.mode != PROFILE_DEDICATED || key_row_is_pooled(&k->row);
 		key_kill(k, "revoked");
 	}
 }

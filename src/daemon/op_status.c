@@ -11,8 +11,10 @@
 #include "daemon/op.h"
 #include "daemon/op_map.h"
 #include "daemon/outage.h"
+#include "daemon/pool.h"
 #include "daemon/roll.h"
 #include "daemon/shared.h"
+#include "daemon/teams.h"
 #include "daemon/upstream.h"
 #include "io/store.h"
 #include "io/store_audit_prune.h"
@@ -130,6 +132,36 @@ static void op_status_outage(const struct daemon *d, const char *profile, struct
 	op_map_map(m, "outage", &inner);
 }
 
+static void op_status_pool(const struct daemon *d, const char *name, struct op_map *m)
+{
+	const struct profile *p = config_profile(d->config, name);
+	struct pool_state s = pool_state(d, name);
+	struct op_map inner = { 0 };
+
+	if (!p || p->pool <= 0)
+		return;
+	op_map_int(&inner, "size", p->pool);
+	op_map_int(&inner, "ready", (int64_t)s.ready);
+	op_map_int(&inner, "making", (int64_t)s.making);
+	op_map_text(&inner, "error", s.error);
+	op_map_map(m, "pool", &inner);
+}
+
+static void op_status_team(const struct daemon *d, const char *name, struct op_map *m)
+{
+	const struct profile *p = config_profile(d->config, name);
+	struct team_view team;
+	struct op_map inner = { 0 };
+
+	if (!p || !teams_view(d, p, &team))
+		return;
+	op_map_text(&inner, "id", team.id);
+	op_map_text(&inner, "alias", team.alias);
+	op_map_bool(&inner, "ours", team.ours);
+	op_map_text(&inner, "drift", team.drift);
+	op_map_map(m, "team", &inner);
+}
+
 struct op_status_row {
 	const char *name;
 	enum profile_mode mode;
@@ -150,6 +182,8 @@ static int op_status_profile(const struct daemon *d, const struct op_status_row 
 	else
 		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
 	op_status_outage(d, p->name, &m);
+	op_status_pool(d, p->name, &m);
+	op_status_team(d, p->name, &m);
 	op_status_retiring(d, p->name, &m);
 	return op_map_end(&m, b);
 }

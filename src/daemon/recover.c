@@ -14,6 +14,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/shared.h"
+#include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "io/process.h"
 #include "io/store_rows.h"
@@ -44,6 +45,8 @@ static int recover_key(const struct key_row *row, void *userdata)
 	}
 	if (row->mode == PROFILE_SHARED && row->source != KEY_LEGACY)
 		shared_adopt(d, k);
+	if (key_row_is_pooled(row))
+		pool_adopt(k);
 	return 0;
 }
 
@@ -105,7 +108,7 @@ static void recover_retire_orphans(struct daemon *d)
 		next = keys_next(k);
 		if (k->row.state != KEY_LIVE)
 			continue;
-		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0)
+		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0 && !k->pooled.pool)
 			key_retire(k, 0, "its holder has gone");
 		else if (k->shared && k->shared->current != k)
 			key_retire(k, shared_grace_ms(k), "a newer generation is live");
@@ -168,4 +171,6 @@ void recover_go(struct daemon *d)
 		key_drive(k);
 	}
 	shared_configure(d);
+	pools_configure(d);
+	teams_check(d);
 }

@@ -216,14 +216,8 @@ static void shared_begin(struct shared *s, const struct profile *p)
 	struct key *k;
 
 	shared_intent_row(s, p, &row);
-	k = key_add(s->d, &row);
+	k = key_add_intent(s->d, &row);
 	k->shared = s;
-	if (row.source == KEY_MINTED) {
-		k->secret = crypt_draw_key();
-		if (!k->secret)
-			abort();
-		crypt_key_hash(k->secret, k->row.hash);
-	}
 	c = change_new(s->d->turn, shared_begun, k);
 	change_key(c, k, KEY_SET_ALL, &k->row);
 	change_key_secret(c, k->secret);

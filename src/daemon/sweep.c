@@ -13,7 +13,9 @@
 #include "core/litellm.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/pool.h"
 #include "daemon/request.h"
+#include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/store_rows.h"
@@ -247,6 +249,8 @@ static void sweep_compare(struct sweep *s, const struct litellm_answer *a, int64
 		struct key *k = keys_find_hash(s->d->keys, found->hash);
 		int64_t expires = found->expires_at_ms ? found->expires_at_ms + offset_ms : 0;
 
+		if (k)
+			k->pooled.missed = false;
 		if (!k || k->row.state != KEY_LIVE || k->call || k->storing)
 			continue;
 		if (!found->blocked && llabs(expires - k->row.expires_at_ms) < SWEEP_TOLERANCE_MS)
@@ -305,6 +309,8 @@ static void sweep_on_page(void *userdata, struct upstream_answer *a)
 	}
 	sweep_forget_unseen(s);
 	sweep_count_marked(s);
+	pools_doubt(s->d);
+	teams_check(s->d);
 	sweep_delete_next(s);
 }
 
@@ -332,6 +338,7 @@ void sweep_start(struct sweep *s)
 	s->found = (struct sweep_found){ 0 };
 	HASH_ITER (hh, s->strays, x, next)
 		x->now = false;
+	pools_expect(s->d);
 	s->page = 0;
 	s->first[0] = '\0';
 	sweep_next_page(s);

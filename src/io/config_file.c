@@ -74,8 +74,12 @@ static void config_file_take_profile(const struct config_file_context *ctx, cfg_
 	if (!p)
 		return;
 	config_file_take_section(ctx, SECTION_PROFILE, cfg, p);
-	config_file_take_section(ctx, SECTION_KEY,
-				 cfg_getsec(cfg, option_section_name(SECTION_KEY)), p);
+	for (int i = SECTION_KEY; i <= SECTION_TEAM; i++) {
+		enum option_section section = (enum option_section)i;
+
+		config_file_take_section(ctx, section,
+					 cfg_getsec(cfg, option_section_name(section)), p);
+	}
 }
 
 static void config_file_take_rule(const struct config_file_context *ctx, cfg_t *cfg,

@@ -165,18 +165,20 @@ cfg_t *config_file_rows_new(struct config_file_context *ctx)
 	static const enum option_section in_top[] = { SECTION_UPSTREAM, SECTION_LEASE,
 						      SECTION_LIMITS, SECTION_PROFILE,
 						      SECTION_RULE };
-	cfg_opt_t *subs[ARRAY_SIZE(in_top)];
+	static const enum option_section in_profile[] = { SECTION_KEY, SECTION_TEAM };
+	cfg_opt_t *subs[ARRAY_SIZE(in_top)], *limits[ARRAY_SIZE(in_profile)];
 	size_t n, n_profile;
 	cfg_opt_t *top = config_file_section_rows(ctx, SECTION_TOP, ARRAY_SIZE(in_top), &n);
-	cfg_opt_t *key = config_file_section_rows(ctx, SECTION_KEY, 0, &n_profile);
 	cfg_t *cfg;
 
+	for (size_t i = 0; i < ARRAY_SIZE(in_profile); i++)
+		limits[i] = config_file_section_rows(ctx, in_profile[i], 0, &n_profile);
 	for (size_t i = 0; i < ARRAY_SIZE(in_top); i++) {
-		bool profile = in_top[i] == SECTION_PROFILE;
+		size_t n_sub = in_top[i] == SECTION_PROFILE ? ARRAY_SIZE(in_profile) : 0;
 
-		subs[i] = config_file_section_rows(ctx, in_top[i], profile, &n_profile);
-		if (profile)
-			subs[i][n_profile] = config_file_section_row(SECTION_KEY, key);
+		subs[i] = config_file_section_rows(ctx, in_top[i], n_sub, &n_profile);
+		for (size_t k = 0; k < n_sub; k++)
+			subs[i][n_profile + k] = config_file_section_row(in_profile[k], limits[k]);
 		top[n + i] = config_file_section_row(in_top[i], subs[i]);
 	}
 	/* an unknown key is reported by the error function, and CFGF_KEYSTRVAL lets the parser go
@@ -185,7 +187,8 @@ cfg_t *config_file_rows_new(struct config_file_context *ctx)
 	/* it has copied all rows */
 	for (size_t i = 0; i < ARRAY_SIZE(in_top); i++)
 		free(subs[i]);
-	free(key);
+	for (size_t i = 0; i < ARRAY_SIZE(in_profile); i++)
+		free(limits[i]);
 	free(top);
 	if (!cfg)
 		abort();

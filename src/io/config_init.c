@@ -66,10 +66,14 @@ static void config_init_profile(FILE *out, const struct profile *p, bool explain
 	if (p->mode == PROFILE_STATIC && !p->key_file)
 		fprintf(out,
 			"\t# its key is in OPENAI_API_KEY; key_file would take it from a file\n");
-	if (explain || config_value_any(SECTION_KEY, p)) {
-		config_init_comment(out, "\t", option_section_help(SECTION_KEY));
-		fprintf(out, "\tkey {\n");
-		config_init_section(out, SECTION_KEY, p, "\t\t", explain, true);
+	for (int i = SECTION_KEY; i <= SECTION_TEAM; i++) {
+		enum option_section section = (enum option_section)i;
+
+		if (!explain && !config_value_any(section, p))
+			continue;
+		config_init_comment(out, "\t", option_section_help(section));
+		fprintf(out, "\t%s {\n", option_section_name(section));
+		config_init_section(out, section, p, "\t\t", explain, true);
 		fprintf(out, "\t}\n");
 	}
 	fprintf(out, "}\n");

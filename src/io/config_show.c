@@ -96,9 +96,13 @@ static void config_show_profile(FILE *out, const struct config *c, const struct 
 
 	config_show_head(out, "profile", p->name, p->origin.text);
 	config_show_section(out, SECTION_PROFILE, p, "    ");
-	if (config_value_any(SECTION_KEY, p)) {
-		fprintf(out, "    key {\n");
-		config_show_section(out, SECTION_KEY, p, "        ");
+	for (int i = SECTION_KEY; i <= SECTION_TEAM; i++) {
+		enum option_section section = (enum option_section)i;
+
+		if (!config_value_any(section, p))
+			continue;
+		fprintf(out, "    %s {\n", option_section_name(section));
+		config_show_section(out, section, p, "        ");
 		fprintf(out, "    }\n");
 	}
 	fprintf(out, "    # base URL handed out: %s\n", url ? url : "none");

@@ -66,7 +66,7 @@ static void fuzz_round_trip(const struct config *c)
 	fuzz_same(c, again, SECTION_TOP, SECTION_LIMITS);
 	fuzz_check(c->n_profiles == again->n_profiles && c->n_rules == again->n_rules);
 	for (size_t i = 0; i < c->n_profiles; i++)
-		fuzz_same(&c->profiles[i], &again->profiles[i], SECTION_PROFILE, SECTION_KEY);
+		fuzz_same(&c->profiles[i], &again->profiles[i], SECTION_PROFILE, SECTION_TEAM);
 	for (size_t i = 0; i < c->n_rules; i++)
 		fuzz_same(&c->rules[i], &again->rules[i], SECTION_RULE, SECTION_RULE);
 }

@@ -28,7 +28,7 @@ static const char *const op_names[] = {
 	[LITELLM_UPDATE] = "UPDATE",	   [LITELLM_BLOCK] = "BLOCK",
 	[LITELLM_DELETE] = "DELETE",	   [LITELLM_LIST] = "LIST",
 	[LITELLM_TEAM_NEW] = "TEAM_NEW",   [LITELLM_TEAM_INFO] = "TEAM_INFO",
-	[LITELLM_TEAM_FIND] = "TEAM_FIND",
+	[LITELLM_TEAM_FIND] = "TEAM_FIND", [LITELLM_TEAM_UPDATE] = "TEAM_UPDATE",
 };
 
 static int index_of(const char *const *names, size_t n, const char *name)

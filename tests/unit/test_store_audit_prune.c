@@ -232,6 +232,7 @@ static void test_a_state_of_version_1(void **state)
 		       "DROP TRIGGER audit_fence_DELETE;"
 		       "CREATE TRIGGER audit_no_DELETE BEFORE DELETE ON audit"
 		       " BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END;"
+		       "ALTER TABLE key DROP COLUMN settings;"
 		       "UPDATE meta SET value = '1' WHERE name = 'schema'");
 	store_free(s);
 	s = test_open_leading(p);
