@@ -106,6 +106,7 @@ static void acquire_dedicated(struct acquire *a, const struct profile *p)
 static void acquire_shared(struct acquire *a)
 {
 	struct shared *s = shared_find(a->d, a->profile);
+	bool ready = s && s->current && (s->current->checked || s->current->trusted);
 
 	if (!s) {
 		acquire_fail(a, PROTO_INTERNAL, -1, "the profile is not served yet");
@@ -117,10 +118,10 @@ static void acquire_shared(struct acquire *a)
 		acquire_fail(a, s->error_code, s->retry_at_ms - clock_now().boot_ms, s->error);
 		return;
 	}
-	if (s->current && s->current->checked && acquire_try(a, s->current))
+	if (ready && acquire_try(a, s->current))
 		return; /* the usual case: it need not wait for anything */
 	acquire_wait(a, &s->waiters);
-	if (s->current && s->current->checked)
+	if (ready)
 		acquire_grant_all(&s->waiters, s->current);
 	else
 		shared_drive(s);

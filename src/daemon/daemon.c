@@ -104,6 +104,7 @@ static void daemon_on_reloaded(void *userdata, int outcome, const struct daemon_
 
 static void daemon_on_hup(struct daemon *d)
 {
+	d->reread = !d->term; /* on record when it leads */
 	if (d->term)
 		daemon_reload(d, NULL, daemon_on_reloaded, d);
 	else
@@ -291,6 +292,8 @@ static int daemon_lead(struct daemon *d)
 	if (!daemon_ticks(d))
 		return EX_OSERR;
 	daemon_note(d, "lead", d->succession); /* the first row of a term says whose it is */
+	if (d->reread)
+		daemon_note(d, "reload", "SIGHUP, while this instance stood by");
 	if (recover(d) < 0) {
 		log_error("the state cannot be read");
 		return EX_IOERR;

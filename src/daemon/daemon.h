@@ -66,6 +66,8 @@ struct daemon {
 	struct leader self;   /* this instance, as the others see it */
 	uint64_t term;	      /* 0: a standby */
 	char succession[256]; /* for the audit: whose term this is, and whose was the one before */
+	bool took_over;	      /* from a leader that this instance had watched */
+	bool reread;	      /* a signal had the configuration read while it stood by */
 	int64_t reloads;      /* those of all terms that this instance goes by; -1: not asked yet */
 	bool reload_wanted;   /* a signal asked for it, and that could not be recorded */
 	uint64_t head_logged; /* sequence of the audit's head that the log has */

@@ -33,6 +33,7 @@ static int recover_key(const struct key_row *row, void *userdata)
 	struct key *k = key_add(d, row);
 
 	k->dead = row->dead;
+	k->trusted = d->took_over;
 	k->checked = row->mode == PROFILE_DEDICATED || row->state != KEY_LIVE;
 	if (row->state == KEY_INTENT) {
 		k->sent = true; /* who knows what the one before has sent, and when */

@@ -232,6 +232,7 @@ static void standby_describe_term(const struct leader *self, const struct leader
 static void standby_won(struct standby *s, const struct leader *before)
 {
 	s->d->term = s->d->self.term;
+	s->d->took_over = s->leader.holder[0] != '\0';
 	standby_describe_term(&s->d->self, before, s->d->succession, sizeof(s->d->succession));
 	if (before->pid && strcmp(before->holder, s->d->self.holder) != 0)
 		standby_end(s, before, "another leads now");

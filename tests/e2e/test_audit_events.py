@@ -46,6 +46,7 @@ TABLE = {
     ("sweep", "ok"): {"key_tag", "detail"},
     ("legacy", "renamed"): KEY | {"detail"},
     ("import", "ok"): PEER | KEY | {"detail"},
+    ("team", "made"): {"detail"},
     ("audit_read", "ok"): PEER | {"detail"},
     ("audit_follow", "ok"): PEER | {"detail"},
 }

@@ -206,6 +206,31 @@ def test_sockets_of_another_state_stay_its_own_after_a_hand_over(pair):
     assert instances.leader() is b and "no longer this broker's" not in b.log
 
 
+def test_successor_serves_what_was_served_though_upstream_hangs(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "info_timeout_ms": 60000})
+    instances = Instances(broker)
+    try:
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        before = broker.acquire(bind="ttl")
+        litellm.fail(path="/key/info", hang=True, times=-1)
+        a.kill()
+        assert broker.acquire(bind="ttl")["api_key"] == before["api_key"] and instances.leader() is b
+        wait_until(lambda: litellm.calls("/key/info"), what="the question, which nobody waits for")
+        litellm.clear()
+    finally:
+        instances.close()
+
+
+def test_configuration_that_a_standby_read_is_on_record_when_it_leads(pair):
+    instances, a, b = pair
+    b.signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded: " in b.log, what="it")
+    a.kill()
+    assert instances.wait_leader(a) is b
+    assert [row["detail"] for row in instances.broker.audit(event="reload")] == ["SIGHUP, while this instance stood by"]
+
+
 def test_revoked_key_is_blocked_by_the_successor(make_broker, litellm):
     """Its first POST had no answer, so it cannot be deleted yet: a late one would make it anew."""
     broker = make_broker(timing={**FAST, "burn_delete_ms": 600000})
