@@ -31,6 +31,7 @@ NAMES = {
 }
 REFUSALS = {2: "ENOENT", 11: "EAGAIN", 13: "EACCES", 111: "ECONNREFUSED"}
 SHOWN = 5
+PREEMPTED_MS = 100  # between two looks of one process at its clock
 PAUSES = ("stop_leader", "stop_leader_shortly", "stop_standby")
 PAUSED_USEC = 5_000_000  # after a pause the successor has begun its term, also with the disk full meanwhile
 # why an instance may end by itself: its exit code, and what its log must say
@@ -344,7 +345,7 @@ class Checker:
             if not ttl or not begin or not end or begin[0][1] != end[1] or end[3] != "expire":
                 continue
             lasted = end[2] - begin[0][2]
-            if lasted < ttl - 5:
+            if lasted < ttl - PREEMPTED_MS:
                 yield f"lease {lease} of {ttl} ms ended after {lasted} ms, within term {end[1]}"
             elif lasted > ttl + 2000 and not any(b < at + lasted * 1000 and at + ttl * 1000 < e for b, e in disturbed):
                 yield f"lease {lease} of {ttl} ms ended only after {lasted} ms, within term {end[1]}"

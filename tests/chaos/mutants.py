@@ -134,30 +134,31 @@ def run(name, patches, scenario):
 
 
 def judge(name, sound):
-    """Runs one mutant, or its run without the fault; -> was it as it should be? Prints why."""
+    """Runs one mutant, or its run without the fault; -> what is wrong, "" if all was as it should be. Prints why."""
     expected, scenario, beside = MUTANTS[name]
     try:
         found, words, seconds = run(name, beside if sound else [*beside, name], scenario)
     except NotTried as error:
         print(f"{name:<26} NOT TRIED: {error}", flush=True)
-        return False
-    good = not found if sound else bool(expected & found)
-    verdict = ("nothing found" if good else "BLAMED") if sound else (
-        "caught by " + ", ".join(sorted(expected & found)) if good else "GOT AWAY")
+        return "NOT TRIED"
+    if sound:
+        bad, good = "BLAMED" if found else "", "nothing found"
+    else:
+        bad, good = "" if expected & found else "GOT AWAY", "caught by " + ", ".join(sorted(expected & found))
     others = sorted(found if sound else found - expected)
-    print(f"{name:<26} {verdict}{', also ' + ', '.join(others) if others else ''}, {seconds:.0f} s", flush=True)
+    print(f"{name:<26} {bad or good}{', also ' + ', '.join(others) if others else ''}, {seconds:.0f} s", flush=True)
     evidence = (line for line in words.splitlines() if "VIOLATED" in line or line.startswith("    "))
     print("\n".join("    " + line for line in evidence), end="\n" if found else "", flush=True)
-    return good
+    return bad
 
 
 def main(arguments):
     """-> the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a run that is under way ends with us
     sound = "--sound" in arguments
-    bad = [name for name in [word for word in arguments if word != "--sound"] or MUTANTS if not judge(name, sound)]
-    end = ("the sound broker was not blamed", "the sound broker was BLAMED") if sound else ("each was caught", "GOT AWAY")
-    print(f"mutants: {end[1]}: {', '.join(bad)}" if bad else f"mutants: {end[0]}")
+    verdicts = {name: judge(name, sound) for name in [word for word in arguments if word != "--sound"] or MUTANTS}
+    bad = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items() if verdict)
+    print("mutants: " + (bad or ("the sound broker was not blamed" if sound else "each was caught")))
     return 1 if bad else 0
 
 
