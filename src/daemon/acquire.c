@@ -186,6 +186,8 @@ static void acquire_stored(void *userdata, int outcome)
 	bool minted = a->mints;
 	char why[TURN_WHY_SIZE];
 
+	if (k)
+		k->on_the_way--;
 	if (minted)
 		k->storing = false;
 	if (outcome != 0) {
@@ -331,6 +333,8 @@ void acquire_grant(struct acquire *a, struct key *key)
 		return;
 	}
 	a->key = key;
+	if (key)
+		key->on_the_way++;
 	c = change_new(a->d->turn, acquire_stored, a);
 	if (a->reread) {
 		acquire_move_lease(a, c);

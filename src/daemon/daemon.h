@@ -32,6 +32,7 @@ struct sweep;
 struct teams;
 struct turn;
 struct upstream;
+struct watch;
 
 /* Ended leases and deleted keys stay in the state this long. */
 #define DAEMON_KEEP_PAST_MS (INT64_C(7) * 24 * 3600 * 1000)
@@ -56,6 +57,7 @@ struct daemon {
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;
+	struct watch *watch;
 
 	char boot_id[BOOT_ID_SIZE];
 	char host[64];

@@ -11,6 +11,7 @@
 
 struct audit_row;
 struct key;
+struct upstream_answer;
 
 /* mint.c */
 void key_mint(struct key *k);
@@ -29,6 +30,9 @@ void key_burn(struct key *k);
 void key_extend(struct key *k);
 /* Does upstream still know it? Asked once per term for keys that were found in the store. */
 void key_check(struct key *k);
+/* What an answer of OK or GONE proves: why the key is dead, or NULL, and then when it expires by
+ * our clock (0: never). */
+const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms);
 /* Upstream has proven that it is dead: a shared profile gets another, a dedicated lease ends. */
 void key_died(struct key *k, const char *why);
 /* retire.c */

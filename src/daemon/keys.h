@@ -1,7 +1,6 @@
 /*
- * The keys in memory: every key of the store that is not deleted. key_drive() looks at one key and
- * starts the next thing to be done for it: mint, burn, prolong, delete; one upstream call per key
- * at a time. Its parts are in mint.c, burn.c, extend.c and retire.c.
+ * The keys in memory: all of the store that are not deleted. key_drive() looks at one and starts
+ * the next thing to be done for it: mint, burn, prolong, delete; one upstream call at a time.
  */
 #pragma once
 
@@ -21,6 +20,7 @@ struct daemon;
 struct event;
 struct keys;
 struct audit_row;
+struct report;
 struct secret;
 struct shared;
 
@@ -35,9 +35,10 @@ struct key {
 	bool drafted;
 	char tag[33], tagged[SHA256_HEX_SIZE]; /* its tag in the audit, and the hash it is of */
 	unsigned pins;			       /* changes and calls that name it */
-	struct secret *secret;	    /* NULL when nothing needs it: it can be read from the store */
-	struct shared *shared;	    /* its profile's, or NULL */
-	unsigned n_leases, n_fixed; /* active */
+	struct secret *secret; /* NULL when nothing needs it: it can be read from the store */
+	struct shared *shared; /* its profile's, or NULL */
+	unsigned n_leases, n_fixed, on_the_way; /* active; of them fixed; being granted */
+	struct report *report;			/* owned; NULL: nobody has ever called it dead */
 
 	struct upstream_call *call; /* the one under way */
 	bool storing; /* a change that decides what comes next is on its way to the disk */
@@ -61,8 +62,7 @@ struct key {
 	bool dead;		 /* proven, or revoked: deleted whoever holds it */
 	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */
 	unsigned burn_tries;
-	int64_t call_deadline_ms; /* boot time after which the next call makes no attempt; 0: none
-				   */
+	int64_t call_deadline_ms; /* boot time: the next call makes no attempt after it; 0: none */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
