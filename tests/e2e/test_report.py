@@ -9,7 +9,8 @@ from harness.rpc import RpcError
 from harness.upstream import row_of, wait_gone
 from harness.wait import stays, wait_until
 
-QUICK = {**FAST, "grace_ms": 300, "info_timeout_ms": 500, "retry_attempts": 1}
+# The sweep would find out by itself.
+QUICK = {**FAST, "grace_ms": 300, "info_timeout_ms": 500, "retry_attempts": 1, "sweep_every_ms": 600000}
 STATIC = 'profile "provider" {{ mode = static models = {{ "gpt-5" }} key_file = "{}" base_url = "https://api.example/v1" }}\n'
 
 
