@@ -28,7 +28,7 @@
 enum watch_event {
 	WATCH_ROTATED = 1 << 0,
 	WATCH_EXPIRING = 1 << 1,
-	WATCH_REVOKED = 1 << 2, /* and nothing else: it is over */
+	WATCH_REVOKED = 1 << 2, /* whatever else there was to tell: it is over */
 };
 
 #define WATCH_WHOLE_UID (-1) /* in place of a pid */
@@ -175,7 +175,7 @@ static void watcher_note(struct watcher *x, const struct lease *l, enum watch_ev
 		text_copy(n->profile, sizeof(n->profile), l->row.profile);
 		HASH_ADD_KEYPTR(by_lease, x->notes, n->lease, strlen(n->lease), n);
 	}
-	n->events = event == WATCH_REVOKED ? WATCH_REVOKED : n->events | event;
+	n->events |= event;
 	n->generation = MAX_OF(n->generation, generation);
 	n->ends_at_ms = l->row.ends_at_ms;
 	if (!x->pending)

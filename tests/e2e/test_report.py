@@ -94,6 +94,17 @@ def test_refusal_that_is_not_about_the_key_asks_nobody(asked, litellm, status):
     assert questions(litellm) == 0
 
 
+def test_budget_that_is_spent_is_no_death(make_broker, litellm):
+    broker = make_broker(env={"LITELLM_MAX_BUDGET": "0.5"}, timing=QUICK).start()
+    broker.wait_ready()
+    reply = broker.acquire(profile="process")
+    litellm.mode(cost_per_call=1)
+    assert [litellm.chat(reply["api_key"])[0] for _ in range(2)] == [200, 429]
+    for status in (429, 401):
+        assert broker.call("report", lease=reply["lease"], status=status)["state"] == {429: "unknown", 401: "alive"}[status]
+    assert broker.acquire(lease=reply["lease"])["api_key"] == reply["api_key"]
+
+
 def test_storm_of_reports_is_one_question(asked, litellm):
     leases = [asked.acquire(bind="ttl")["lease"] for _ in range(50)]
     litellm.fail(path="/key/info", delay_ms=300, times=1)

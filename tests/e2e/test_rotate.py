@@ -1,6 +1,7 @@
 """Rotation: a new key under the constant alias before the old one goes."""
 
 import os
+import time
 
 import pytest
 
@@ -94,6 +95,18 @@ def test_fixed_lease_keeps_it_to_fixed_max_only(make_broker, litellm):
         old = peer.call("acquire", refreshable=False)["api_key"]
         broker.admin("rotate", profile="service")
         wait_gone(litellm, old)
+
+
+def test_old_key_is_prolonged_while_a_fixed_lease_holds_it(make_broker, litellm):
+    broker = make_broker(timing={**QUICK, "duration_min_ms": 1000, "extend_floor_ms": 0}, env={"LITELLM_SERVICE_KEY_DURATION": "3s"}).start()
+    broker.wait_ready()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)
+        broker.admin("rotate", profile="service")
+        wait_until(lambda: time.time() * 1000 > old["expires_at_ms"] + 1500, what="a time after its first end")
+        assert litellm.chat(old["api_key"])[0] == 200
+        peer.kill()
+        wait_gone(litellm, old["api_key"])
 
 
 def test_holder_reads_the_new_key_with_its_lease(broker):

@@ -203,15 +203,18 @@ def can_watch(broker):
         return False
 
 
-def test_watchers_are_no_requests_without_a_reply(make_broker):
-    """They stay for hours; a uid's other connections are served all the same."""
+def test_watchers_are_no_requests_without_a_reply(make_broker, litellm):
+    """They stay for hours: they must not take the place of requests that wait for upstream."""
     broker = make_broker(config="limits { connections = 8 }\n" + rule_all(), env=DROPIN).start()
+    litellm.fail(path="/key/generate", hang=True, times=-1)
     with contextlib.ExitStack() as stack:
         for _ in range(6):
             stack.enter_context(watching(broker))
         last = stack.enter_context(broker.rpc())
-        sent = [last.send("whoami") for _ in range(20)]
-        assert all(last.result(number, 5)["uid"] == os.getuid() for number in sent)
+        for _ in range(5):
+            last.send("acquire", profile="process")
+        assert last.result(last.send("whoami"), 5)["uid"] == os.getuid()
+    litellm.clear()
 
 
 def test_scope_is_one_of_two(broker):
