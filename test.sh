@@ -5,6 +5,7 @@
 #   ./test.sh tidy                 clang-tidy over everything
 #   ./test.sh fuzz SECONDS [NAME]  libFuzzer, each target for SECONDS
 #   ./test.sh bench [ARGS]         the figures
+#   ./test.sh load [SECONDS [CLIENTS]]   a key that rotates every 2 s under so many clients (60, 500)
 #   ./test.sh chaos MINUTES [NAME=VALUE...]   several instances tortured (tests/chaos/run.py); CHAOS_PRESET=asan for that build
 #   ./test.sh mutants [NAME...]    does the torture find a broken broker? (tests/chaos/mutants.py)
 # A failure in dev does not keep asan from running; the last line is pytest's summary, of a failed run if there is one.
@@ -145,6 +146,13 @@ chaos() { # MINUTES [NAME=VALUE...]
 	torture "$preset" "$@"
 }
 
+load() { # SECONDS CLIENTS
+	scripts/install-deps.sh test
+	build dev
+	say "rotation under load: $1 s, $2 clients"
+	KEYBROKER_LOAD_SECONDS=$1 KEYBROKER_LOAD_CLIENTS=$2 run_pytest dev -s -m "not live" tests/e2e/test_rotate_load.py -k two_seconds
+}
+
 mutants() { # [NAME...]
 	scripts/install-deps.sh test
 	build dev
@@ -224,6 +232,7 @@ fuzz)
 	[ $# -ge 2 ] || { echo "usage: ./test.sh fuzz SECONDS [NAME]" >&2; exit 64; }
 	shift && fuzz "$@" ;;
 bench) shift && bench "$@" ;;
+load) load "${2:-60}" "${3:-500}" ;;
 chaos)
 	[ $# -ge 2 ] || { echo "usage: ./test.sh chaos MINUTES [NAME=VALUE...]" >&2; exit 64; }
 	shift && chaos "$@" ;;

@@ -181,21 +181,41 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 	return code;
 }
 
+int keybroker_fd(const struct keybroker *k)
+{
+	return k->wire.fd;
+}
+
+enum keybroker_code keybroker_next(struct keybroker *k, int64_t wait_ms, struct message **ret,
+				   struct keybroker_error *ret_error)
+{
+	_cleanup_(message_freep) struct message *m = NULL;
+	int64_t deadline = wait_ms < 0 ? INT64_MAX : wire_now_ms() + wait_ms;
+	enum keybroker_code code = wire_next(&k->wire, deadline, &m, ret_error);
+
+	if (code == KEYBROKER_TIMEOUT)
+		return code;
+	if (code == KEYBROKER_OK && message_type(m) != MESSAGE_NOTIFICATION)
+		code = fault_set(ret_error, KEYBROKER_GARBAGE,
+				 "what the server sent is not a notification");
+	if (code != KEYBROKER_OK) {
+		wire_close(&k->wire);
+		k->lost_at_ms = code == KEYBROKER_LOST ? wire_now_ms() : 0;
+		return code;
+	}
+	*ret = TAKE(m);
+	return KEYBROKER_OK;
+}
+
 enum keybroker_code keybroker_listen(struct keybroker *k, const char *method, struct message **ret,
 				     struct keybroker_error *ret_error)
 {
 	for (;;) {
 		_cleanup_(message_freep) struct message *m = NULL;
-		enum keybroker_code code = wire_next(&k->wire, INT64_MAX, &m, ret_error);
+		enum keybroker_code code = keybroker_next(k, -1, &m, ret_error);
 
-		if (code == KEYBROKER_OK && message_type(m) != MESSAGE_NOTIFICATION)
-			code = fault_set(ret_error, KEYBROKER_GARBAGE,
-					 "what the server sent is not a notification");
-		if (code != KEYBROKER_OK) {
-			wire_close(&k->wire);
-			k->lost_at_ms = code == KEYBROKER_LOST ? wire_now_ms() : 0;
+		if (code != KEYBROKER_OK)
 			return code;
-		}
 		if (strcmp(message_method(m), method) != 0)
 			continue;
 		*ret = TAKE(m);

@@ -44,6 +44,13 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 enum keybroker_code keybroker_listen(struct keybroker *k, const char *method, struct message **ret,
 				     struct keybroker_error *ret_error);
 
+/* The next notification of any method, waited for `wait_ms` (< 0: however long). KEYBROKER_TIMEOUT:
+ * none came, and the connection goes on. Else as keybroker_listen(). */
+enum keybroker_code keybroker_next(struct keybroker *k, int64_t wait_ms, struct message **ret,
+				   struct keybroker_error *ret_error);
+/* What to poll for notifications; changes with each call that connects again. -1: not connected. */
+int keybroker_fd(const struct keybroker *k);
+
 /* The reply an acquire came with, as long as the lease object lives. */
 const struct value *keybroker_lease_result(const struct keybroker_lease *l);
 

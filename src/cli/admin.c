@@ -48,6 +48,7 @@ int command_rotate(struct cli *c)
 {
 	const struct call_param params[] = {
 		CALL_PARAM_TEXT("profile", c->n_operands ? c->operands[0] : "service"),
+		CALL_PARAM_BOOL("now", c->options.now),
 	};
 	char count[FIELD_COUNT_SIZE];
 	const struct call call = { "rotate", params, ARRAY_SIZE(params), true, true };
@@ -62,7 +63,10 @@ int command_rotate(struct cli *c)
 		return CLI_OK;
 	}
 	admin_say_new_key(v, "has a new key");
-	if (old)
+	if (old && c->options.now)
+		admin_say("generation %" PRId64 " and those before it are deleted now; %s had it",
+			  field_int(old, "generation"), field_count(old, "leases", "lease", count));
+	else if (old)
 		admin_say("generation %" PRId64 " retires as %s, held by %s, %" PRId64
 			  " of them fixed",
 			  field_int(old, "generation"), field_text(old, "alias"),

@@ -7,13 +7,19 @@
 
 static const struct command command_rows[] = {
 	{ "exec", "-- CMD [ARG...]", "Run a program with a key of its own in its environment",
-	  OPT_PROFILE | OPT_MIN_VALID | OPT_KEEP_ENV, true, -1, command_exec,
+	  OPT_PROFILE | OPT_MIN_VALID | OPT_KEEP_ENV | OPT_SUPERVISE, true, -1, command_exec,
 	  "Sets OPENAI_API_KEY and OPENAI_BASE_URL and becomes CMD: process id, signals and exit code\n"
 	  "are CMD's own. The lease ends when CMD does. LITELLM_MASTER_KEY, LITELLM_MASTER_KEY_FILE\n"
 	  "and LITELLM_SALT_KEY are taken out. An OPENAI_BASE_URL that is set already stays as it is,\n"
 	  "with a warning if it names another server than the broker's. It is refused (exit 78) if it\n"
 	  "is no URL, names api.openai.com, where a LiteLLM key cannot work, or is plain http to\n"
-	  "another host than this one or the broker's (KEYBROKER_INSECURE_HTTP=1 allows that).\n" },
+	  "another host than this one or the broker's (KEYBROKER_INSECURE_HTTP=1 allows that).\n\n"
+	  "With --restart-on-rotate or --key-file, exec stays as CMD's parent, takes each new key,\n"
+	  "and holds no old one back. It hands on signals, ends with CMD and with its exit code; if it\n"
+	  "is killed, CMD gets SIGTERM. --restart-on-rotate ends CMD by SIGTERM (after 10 s by SIGKILL)\n"
+	  "and starts it again. --key-file replaces PATH by renaming, names it in OPENAI_API_KEY_FILE,\n"
+	  "and removes it at the end; the old key works for the grace (5 min), so CMD may read the\n"
+	  "file when it likes, or after a --watch-signal.\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
 	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_MIN_VALID, false, 0, command_get,
 	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
@@ -21,6 +27,11 @@ static const struct command command_rows[] = {
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
 	  command_whoami, NULL },
+	{ "watch", "", "Show what becomes of your leases, as it happens", 0, false, 0,
+	  command_watch,
+	  "One line for each: rotated (there is a newer key for a lease that can take it), revoked,\n"
+	  "expiring (a lease with a time is about to end), leader_changed. Those of all processes of\n"
+	  "your uid; never a key. Goes on until Ctrl-C (130), also when the broker restarts.\n" },
 	{ "status", "", "Show the broker, its upstream and its keys (admin)", 0, false, 0,
 	  command_status,
 	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
@@ -32,10 +43,12 @@ static const struct command command_rows[] = {
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
 	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },
-	{ "rotate", "[PROFILE]", "Replace the key of a shared profile (admin; default: service)", 0,
-	  false, 1, command_rotate,
+	{ "rotate", "[PROFILE]", "Replace the key of a shared profile (admin; default: service)",
+	  OPT_NOW, false, 1, command_rotate,
 	  "The old key works on until its holders have taken the new one. Programs started by exec\n"
-	  "cannot take it and hold the old one until they end.\n" },
+	  "cannot take it and hold the old one until they end (`keybroker status` shows which).\n"
+	  "--now waits for nobody: their calls fail from then on, in other LiteLLM processes up to\n"
+	  "60 s later.\n" },
 	{ "revoke", "", "End leases and delete their keys (admin)",
 	  OPT_LEASE | OPT_ALL_OF_PROFILE | OPT_UID | OPT_KEY_HASH, false, 0, command_revoke,
 	  "Exactly one of the options says what; there is no default. The key of a shared profile\n"

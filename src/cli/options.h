@@ -27,6 +27,8 @@ enum {
 	OPT_EXPORT = 1 << 16,
 	OPT_OUT = 1 << 17,
 	OPT_PRUNE = 1 << 18,
+	OPT_SUPERVISE = 1 << 24, /* exec stays, as a process of its own */
+	OPT_NOW = 1 << 25,
 };
 
 #define OPTIONS_TEXTS_MAX 32
@@ -43,11 +45,12 @@ struct options {
 	const char *profile, *format, *lease, *key_hash, *unit, *event, *outcome;
 	int64_t timeout_ms, ttl_ms, min_valid_ms, uid, after, limit;
 	int64_t since_ms, until_ms; /* Unix time */
-	const char *state, *seal_key, *export_file, *key_file, *out;
+	const char *state, *seal_key, *export_file, *key_file, *out, *watch_signal;
 	struct option_texts heads;
 	int64_t from, to;
 	int64_t before_ms; /* Unix time */
-	bool json, quiet, help, version, keep_env, system, only_new, not_exported;
+	bool json, quiet, help, version, keep_env, system, only_new, not_exported, now,
+		restart_on_rotate;
 };
 
 void options_init(struct options *o);

@@ -177,9 +177,28 @@ static void status_profile_row(struct table *t, const struct value *row)
 	table_end_row(t);
 }
 
+/* "held by 3 fixed leases (pid 12, 34, …), until in 23 h" */
+static void status_holders_cell(struct table *t, const struct value *row)
+{
+	const struct value *held = value_get(row, "held_by");
+	char count[FIELD_COUNT_SIZE], until[2 * WHEN_SIZE], pids[128];
+	size_t n = 0;
+
+	*pids = '\0';
+	for (size_t i = 0; i < value_len(held) && n < sizeof(pids) - 32; i++)
+		n += (size_t)snprintf(pids + n, sizeof(pids) - n, "%s%" PRId64, i ? ", " : " (pid ",
+				      field_int(value_at(held, i), "pid"));
+	if (n > 0)
+		(void)snprintf(pids + n, sizeof(pids) - n, "%s)",
+			       (int64_t)value_len(held) < field_int(row, "fixed") ? ", …" : "");
+	status_when(row, "held_until_ms", ", deleted ", until);
+	table_cell(t, "held by %s%s%s", field_count(row, "fixed", "fixed lease", count), pids,
+		   until);
+}
+
 static void status_retiring_row(struct table *t, const struct value *row)
 {
-	char deleted[2 * WHEN_SIZE] = "", count[FIELD_COUNT_SIZE], due[WHEN_SIZE];
+	char deleted[2 * WHEN_SIZE] = "", due[WHEN_SIZE];
 	int64_t at = field_int(row, "delete_at_ms");
 
 	when_local(at, due);
@@ -195,7 +214,7 @@ static void status_retiring_row(struct table *t, const struct value *row)
 	table_cell(t, "%s", field_text(row, "key_hash"));
 	status_number_cell(t, row, "leases");
 	if (field_int(row, "fixed") > 0)
-		table_cell(t, "held by %s", field_count(row, "fixed", "fixed lease", count));
+		status_holders_cell(t, row);
 	else
 		table_cell(t, "%s", deleted);
 	table_cell(t, "%s", "");

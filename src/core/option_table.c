@@ -142,7 +142,9 @@ static const struct option option_rows[] = {
 	  .help = "Life of a key, at least 5m; it is prolonged while it is in use. Default: none "
 		  "for shared (never expires), 30d for dedicated." },
 	{ "rotate_every", SECTION_PROFILE, OPTION_SPAN, IN_PROFILE(rotate_every_ms),
-	  .example = "\"7d\"", .help = "Replace a shared key this often. Default: never." },
+	  .example = "\"7d\"",
+	  .help = "Replace a shared key this often, a twentieth sooner or later. Default: "
+		  "never." },
 	{ "base_url", SECTION_PROFILE, OPTION_URL, IN_PROFILE(base_url),
 	  .example = "\"https://litellm.example.org/v1\"",
 	  .help = "Base URL handed out with this profile's key." },

@@ -32,6 +32,9 @@ struct timing {
 	int64_t sweep_every_ms; /* between two sweeps of the upstream's key list */
 	int64_t grace_ms;	/* a retiring key stays at least this long for refreshable leases */
 	int64_t fixed_max_ms;	/* and at most this long for fixed ones */
+	int64_t expiring_ms;	/* so long before a TTL lease ends its watcher is told; a third of a
+				   shorter one */
+	int64_t report_every_ms;  /* upstream is asked about a reported key this often at most */
 	int64_t legacy_delete_ms; /* a renamed key of the old provisioner is deleted after this */
 	int64_t delete_retry_ms;  /* a deletion that failed is tried again after this */
 	int64_t checkpoint_every_ms; /* the WAL is checkpointed */

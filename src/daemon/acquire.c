@@ -16,6 +16,7 @@
 #include "daemon/acquire_reply.h"
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
+#include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/shared.h"
@@ -187,6 +188,8 @@ static void acquire_stored(void *userdata, int outcome)
 	bool pooled = k && k->pooled.taken;
 	char why[TURN_WHY_SIZE];
 
+	if (k)
+		k->on_the_way--;
 	if (minted)
 		k->storing = false;
 	if (pooled)
@@ -337,6 +340,8 @@ void acquire_grant(struct acquire *a, struct key *key)
 		return;
 	}
 	a->key = key;
+	if (key)
+		key->on_the_way++;
 	c = change_new(a->d->turn, acquire_stored, a);
 	if (a->reread) {
 		acquire_move_lease(a, c);

@@ -1,4 +1,6 @@
 /* What a configuration sets going, at the start and again at each reload. */
+#include "daemon/configure.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/account.h"
+#include "daemon/configure.h"
 #include "daemon/denials.h"
 #include "daemon/fail.h"
 #include "daemon/head.h"
@@ -27,6 +28,7 @@
 #include "daemon/op_audit_prune.h"
 #include "daemon/readers.h"
 #include "daemon/recover.h"
+#include "daemon/report.h"
 #include "daemon/roll.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
@@ -36,6 +38,7 @@
 #include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
+#include "daemon/watch.h"
 #include "io/notify.h"
 #include "io/store_instance.h"
 #include "io/store_rows.h"
@@ -255,6 +258,7 @@ static int daemon_parts(struct daemon *d)
 	d->roll = roll_new(d);
 	d->prune = audit_prune_new(d);
 	d->readers = readers_new(d);
+	d->watch = watch_new(d);
 	if (server_new(&d->server, d->base, d->accounts, dispatch, d) < 0)
 		return EX_OSERR;
 	daemon_limits(d);
@@ -316,8 +320,10 @@ static int daemon_lead(struct daemon *d)
 static void daemon_end_turn(struct daemon *d)
 {
 	daemon_mind_store(d, turn_end(d->turn));
-	if (!d->failed)
+	if (!d->failed) {
+		watch_run(d->watch);
 		readers_run(d->readers);
+	}
 	if (!d->stop_wanted && store_log_is_long(d->store))
 		daemon_mind_store(d, store_checkpoint(d->store));
 }
@@ -370,11 +376,14 @@ static void daemon_turn_away(struct daemon *d)
 	shared_stop(d);
 	readers_stop(d->readers);
 	sweep_fail_all(d->sweep, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
+	watch_stop(d->watch);
 	/* Its waiters may be the last to hold other keys, never itself: those of a deleted one have
 	 * been answered. */
-	for (struct key *k = keys_first(d->keys); k; k = keys_next(k))
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
 		acquire_fail_all(&k->waiters, PROTO_NOT_LEADER, 100,
 				 "this broker is stopping; ask again");
+		report_stop(k);
+	}
 }
 
 static void daemon_vacate(struct daemon *d)
@@ -426,6 +435,7 @@ static void daemon_free(struct daemon *d)
 	denials_free(d->denials);
 	audit_prune_free(d->prune);
 	readers_free(d->readers);
+	watch_free(d->watch);
 	server_free(d->server);
 	accounts_free(d->accounts);
 	for (size_t i = 0; i < ARRAY_SIZE(d->events); i++)

@@ -4,6 +4,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
+#include "daemon/leases.h"
 #include "daemon/op.h"
 
 static const struct {
@@ -15,6 +16,9 @@ static const struct {
 	{ "acquire", false, op_acquire },
 	{ "renew", false, op_renew },
 	{ "release", false, op_release },
+	{ "report", false, op_report },
+	{ "ack", false, op_ack },
+	{ "watch", false, op_watch },
 	{ "whoami", false, op_whoami },
 	{ "list", false, op_list },
 	{ "status", true, op_status },
@@ -146,6 +150,16 @@ bool op_read(struct request *r, const struct op_param *params, size_t n, void *i
 void op_short_hash(const char *hash, char ret[9])
 {
 	(void)snprintf(ret, 9, "%.8s", hash);
+}
+
+struct lease *op_lease_of_peer(struct daemon *d, struct request *r, const char *id)
+{
+	struct lease *l = leases_find(d->leases, id);
+
+	if (l && lease_is_of(l, request_peer(r)))
+		return l;
+	request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
+	return NULL;
 }
 
 void op_no_profile(struct request *r, const char *name)

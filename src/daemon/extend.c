@@ -75,7 +75,7 @@ void key_died(struct key *k, const char *why)
 	key_retire(k, 0, why);
 }
 
-static const char *extend_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms)
+const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms)
 {
 	const struct litellm_key *found = &a->litellm.key;
 
@@ -164,7 +164,7 @@ static void extend_on_info(void *userdata, struct upstream_answer *a)
 	if (extend_is_pointless(k))
 		return;
 	if (a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE)
-		death = extend_death(a, &expires_at_ms);
+		death = key_death(a, &expires_at_ms);
 	else {
 		extend_failed(k, a->litellm.message);
 		return;
@@ -237,7 +237,7 @@ static void extend_on_check(void *userdata, struct upstream_answer *a)
 		key_drive(k);
 		return;
 	}
-	death = extend_death(a, &expires_at_ms);
+	death = key_death(a, &expires_at_ms);
 	if (death)
 		key_died(k, death);
 	else if (expires_at_ms != k->row.expires_at_ms)

@@ -13,9 +13,16 @@ struct audit_row;
 struct daemon;
 struct key;
 struct key_row;
+struct upstream_answer;
 
 /* keys.c: as key_add(), for a key that is yet to be made; draws its secret. */
 struct key *key_add_intent(struct daemon *d, const struct key_row *row);
+/* After a failure: again later, later each time. */
+void key_retry(struct key *k);
+/* A POST of it has no answer: it is not deleted before that must have come. */
+void key_expect_late(struct key *k);
+/* Whatever happens to the wall clock: not within timing.burn_delete_ms from now. */
+void key_hold_late(struct key *k);
 /* mint.c */
 void key_mint(struct key *k);
 /* Ends the waiters of an intent with an error; the intent is dropped or burned. */
@@ -37,6 +44,9 @@ const char *key_duration(const struct key *k, char buf[DURATION_SIZE], int64_t *
 void key_extend(struct key *k);
 /* Does upstream still know it? Asked once per term for keys that were found in the store. */
 void key_check(struct key *k);
+/* What an answer of OK or GONE proves: why the key is dead, or NULL, and then when it expires by
+ * our clock (0: never). */
+const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms);
 /* Upstream has proven that it is dead: a shared profile gets another, a dedicated lease ends. */
 void key_died(struct key *k, const char *why);
 /* retire.c */

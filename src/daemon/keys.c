@@ -14,6 +14,7 @@
 #include "daemon/daemon.h"
 #include "daemon/key_work.h"
 #include "daemon/names.h"
+#include "daemon/report.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
 #include "io/store_rows.h"
@@ -35,6 +36,7 @@ static void key_free(struct key *k)
 	pool_leave(k);
 	if (k->call)
 		upstream_cancel(k->call);
+	report_free(k->report);
 	if (k->timer)
 		event_free(k->timer);
 	secret_free(k->secret);

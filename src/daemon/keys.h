@@ -1,7 +1,6 @@
 /*
- * The keys in memory: every key of the store that is not deleted. key_drive() looks at one key and
- * starts the next thing to be done for it: mint, burn, prolong, delete; one upstream call per key
- * at a time. Its parts are in mint.c, burn.c, extend.c and retire.c.
+ * The keys in memory: all of the store that are not deleted. key_drive() looks at one and starts
+ * the next thing to be done for it: mint, burn, prolong, delete; one upstream call at a time.
  */
 #pragma once
 
@@ -21,6 +20,7 @@ struct daemon;
 struct event;
 struct keys;
 struct audit_row;
+struct report;
 struct secret;
 struct shared;
 
@@ -35,9 +35,10 @@ struct key {
 	bool drafted;
 	char tag[33], tagged[SHA256_HEX_SIZE]; /* its tag in the audit, and the hash it is of */
 	unsigned pins;			       /* changes and calls that name it */
-	struct secret *secret;	    /* NULL when nothing needs it: it can be read from the store */
-	struct shared *shared;	    /* its profile's, or NULL */
-	unsigned n_leases, n_fixed; /* active */
+	struct secret *secret; /* NULL when nothing needs it: it can be read from the store */
+	struct shared *shared; /* its profile's, or NULL */
+	unsigned n_leases, n_fixed, on_the_way; /* active; of them fixed; being granted */
+	struct report *report;			/* owned; NULL: nobody has ever called it dead */
 	struct pooled pooled;
 
 	struct upstream_call *call; /* the one under way */
@@ -62,7 +63,7 @@ struct key {
 	bool dead;		 /* proven, or revoked: deleted whoever holds it */
 	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */
 	unsigned burn_tries;
-	int64_t call_deadline_ms; /* boot time: no attempt of the next call after it; 0: none */
+	int64_t call_deadline_ms; /* boot time: the next call makes no attempt after it; 0: none */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
@@ -101,12 +102,6 @@ void key_drive(struct key *k);
 void key_drive_in(struct key *k, int64_t ms);
 /* Upstream or its credential is another one: what waits to be tried again is tried now. */
 void keys_hurry(struct daemon *d);
-/* After a failure: again later, later each time. */
-void key_retry(struct key *k);
-/* A POST of it has no answer: it is not deleted before that must have come. */
-void key_expect_late(struct key *k);
-/* Whatever happens to the wall clock: not within timing.burn_delete_ms from now. */
-void key_hold_late(struct key *k);
 /* Upstream is to be told its alias. */
 void key_want_rename(struct key *k);
 /* Starts an upstream call for the key; `done` gets the key and clears k->call first of all. */

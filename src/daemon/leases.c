@@ -16,6 +16,7 @@
 #include "daemon/account.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/rotation.h"
 #include "daemon/turn.h"
 #include "io/process.h"
 
@@ -148,6 +149,7 @@ struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct ke
 	l->d = d;
 	l->row = *row;
 	l->key = key;
+	l->acked = key ? key->row.generation : 0;
 	if (key)
 		key_pin(key);
 	l->account = account_get(d->accounts, row->uid);
@@ -424,6 +426,7 @@ static void lease_ended(void *userdata, int outcome)
 		lease_not_ended(l, e);
 	} else {
 		lease_detach(l);
+		rotation_lease_ended(l);
 		if (l->key)
 			key_drive(l->key);
 	}

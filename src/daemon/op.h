@@ -11,6 +11,7 @@
 
 struct daemon;
 struct key;
+struct lease;
 
 enum op_type { OP_TEXT, OP_INT, OP_BOOL };
 
@@ -44,6 +45,9 @@ void op_whoami(struct daemon *d, struct request *r);
 void op_list(struct daemon *d, struct request *r);
 void op_renew(struct daemon *d, struct request *r);
 void op_release(struct daemon *d, struct request *r);
+void op_report(struct daemon *d, struct request *r);
+void op_ack(struct daemon *d, struct request *r);
+void op_watch(struct daemon *d, struct request *r);
 /* admin */
 void op_status(struct daemon *d, struct request *r);
 void op_leases(struct daemon *d, struct request *r);
@@ -64,6 +68,9 @@ void op_sweep(struct daemon *d, struct request *r);
  * ended. */
 bool op_audit_bounds(struct daemon *d, struct request *r, uint64_t *ret_pruned,
 		     uint64_t *ret_exported) _must_check_;
+/* The peer's own active lease of this id; NULL: the request was ended, and whose it is is not said.
+ */
+struct lease *op_lease_of_peer(struct daemon *d, struct request *r, const char *id) _must_check_;
 /* Ends an admin's request for a profile that there is not. */
 void op_no_profile(struct request *r, const char *name);
 /* Where the master key in force came from, as the protocol names it. */

@@ -18,12 +18,14 @@
 struct op_rotate_params {
 	const char *profile;
 	int64_t timeout_ms;
+	bool now;
 };
 
 static const struct op_param op_rotate_params[] = {
 	{ "profile", OP_TEXT, true, offsetof(struct op_rotate_params, profile), 1,
 	  PROFILE_NAME_MAX - 1 },
 	{ "timeout_ms", OP_INT, false, offsetof(struct op_rotate_params, timeout_ms), 1, 600000 },
+	{ "now", OP_BOOL, false, offsetof(struct op_rotate_params, now), 0, 0 },
 };
 
 static void op_rotate_reply(struct request *r, const struct key *k, const struct key *old)
@@ -53,6 +55,7 @@ struct op_rotating {
 	struct request *r;
 	struct event *timer; /* NULL: not yet on s->rotate_waiters */
 	int64_t timeout_ms;
+	bool now;
 };
 
 /* Its request is the caller's, to be ended. */
@@ -124,6 +127,7 @@ static void op_rotate_noted(void *userdata, int outcome)
 	struct shared *s = o->s;
 	char why[TURN_WHY_SIZE];
 
+	s->rotate_now |= outcome == 0 && o->now;
 	if (outcome == 0 && request_alive(o->r)) {
 		op_rotate_wait(o);
 	} else {
@@ -140,14 +144,15 @@ static void op_rotate_noted(void *userdata, int outcome)
 
 /* Who asked for it is on record before it begins; its end is another row. */
 static void op_rotate_note(struct daemon *d, struct request *r, struct shared *s,
-			   int64_t timeout_ms)
+			   const struct op_rotate_params *p)
 {
 	struct op_rotating *o = xcalloc(1, sizeof(*o));
 	struct change *c = change_new(d->turn, op_rotate_noted, o);
 	struct audit_row *a = change_audit(c, "rotate", "asked", request_peer(r));
 
-	*o = (struct op_rotating){ .s = s, .r = r, .timeout_ms = timeout_ms };
+	*o = (struct op_rotating){ .s = s, .r = r, .timeout_ms = p->timeout_ms, .now = p->now };
 	(void)snprintf(a->profile, sizeof(a->profile), "%s", s->name);
+	(void)snprintf(a->detail, sizeof(a->detail), "%s", p->now ? "at once" : "");
 	change_submit(c);
 }
 
@@ -169,7 +174,7 @@ void op_rotate(struct daemon *d, struct request *r)
 			"profile %s is %s: only a shared profile has a key to rotate; `keybroker revoke` takes keys away",
 			p.profile, profile_mode_name(profile->mode));
 	} else {
-		op_rotate_note(d, r, s, p.timeout_ms);
+		op_rotate_note(d, r, s, &p);
 	}
 }
 

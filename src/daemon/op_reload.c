@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "daemon/configure.h"
 #include "daemon/daemon.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"

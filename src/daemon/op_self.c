@@ -217,15 +217,9 @@ static const struct op_param op_lease_params[] = {
 /* The peer's own active lease that the request names; else the request is ended. */
 static struct lease *op_own_lease(struct daemon *d, struct request *r, struct op_lease_params *p)
 {
-	struct lease *l;
-
 	if (!op_read(r, op_lease_params, ARRAY_SIZE(op_lease_params), p))
 		return NULL;
-	l = leases_find(d->leases, p->lease);
-	if (l && lease_is_of(l, request_peer(r)))
-		return l;
-	request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
-	return NULL;
+	return op_lease_of_peer(d, r, p->lease);
 }
 
 struct op_lease_answer {

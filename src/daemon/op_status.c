@@ -11,6 +11,7 @@
 #include "daemon/op.h"
 #include "daemon/op_map.h"
 #include "daemon/outage.h"
+#include "daemon/op_retiring.h"
 #include "daemon/pool.h"
 #include "daemon/roll.h"
 #include "daemon/shared.h"
@@ -57,45 +58,6 @@ static void op_status_keys(const struct daemon *d, struct op_map *m)
 	op_map_map(m, "keys", &inner);
 }
 
-static void op_status_key(const struct key *k, struct op_map *m)
-{
-	char hash[9];
-
-	op_short_hash(k->row.hash, hash);
-	op_map_text(m, "alias", k->row.alias);
-	op_map_int(m, "generation", (int64_t)k->row.generation);
-	op_map_text(m, "key_hash", hash);
-}
-
-static bool op_status_is_retiring(const struct key *k, const char *profile)
-{
-	return k->row.state == KEY_RETIRING && k->row.mode == PROFILE_SHARED &&
-	       strcmp(k->row.profile, profile) == 0;
-}
-
-static void op_status_retiring(const struct daemon *d, const char *profile, struct op_map *m)
-{
-	size_t n = 0;
-
-	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
-		n += op_status_is_retiring(k, profile);
-	op_map_name(m, "retiring");
-	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, n);
-	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
-		struct op_map inner = { 0 };
-		int r;
-
-		if (!op_status_is_retiring(k, profile))
-			continue;
-		op_status_key(k, &inner);
-		op_map_int(&inner, "leases", k->n_leases);
-		op_map_int(&inner, "fixed", k->n_fixed);
-		op_map_time(&inner, "delete_at_ms", k->row.delete_at_ms);
-		r = op_map_end(&inner, &m->pairs);
-		m->r = m->r < 0 ? m->r : r;
-	}
-}
-
 static int64_t op_status_leases(const struct daemon *d, const char *profile)
 {
 	int64_t n = 0;
@@ -114,7 +76,7 @@ static void op_status_shared(const struct shared *s, struct op_map *m)
 			   clock_now().wall_ms + s->retry_at_ms - clock_now().boot_ms);
 	if (!s->current)
 		return;
-	op_status_key(s->current, m);
+	op_retiring_name(s->current, m);
 	op_map_time(m, "expires_at_ms", s->current->row.expires_at_ms);
 }
 
@@ -167,7 +129,8 @@ struct op_status_row {
 	enum profile_mode mode;
 };
 
-static int op_status_profile(const struct daemon *d, const struct op_status_row *p, struct buf *b)
+static int op_status_profile(const struct daemon *d, const struct op_status_row *p,
+			     struct op_retiring_room *room, struct buf *b)
 {
 	const struct shared *s = p->mode == PROFILE_SHARED ? shared_find(d, p->name) : NULL;
 	struct op_map m = { 0 };
@@ -184,7 +147,7 @@ static int op_status_profile(const struct daemon *d, const struct op_status_row 
 	op_status_outage(d, p->name, &m);
 	op_status_pool(d, p->name, &m);
 	op_status_team(d, p->name, &m);
-	op_status_retiring(d, p->name, &m);
+	op_retiring_pack(d, p->name, room, &m);
 	return op_map_end(&m, b);
 }
 
@@ -233,13 +196,14 @@ static void op_status_collect(const struct daemon *d, struct op_status_rows *all
 
 static void op_status_profiles(const struct daemon *d, struct op_map *m)
 {
+	struct op_retiring_room room = OP_RETIRING_ROOM;
 	struct op_status_rows all = { 0 };
 
 	op_status_collect(d, &all);
 	op_map_name(m, "profiles");
 	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, all.n);
 	for (size_t i = 0; i < all.n && m->r == 0; i++)
-		m->r = op_status_profile(d, &all.rows[i], &m->pairs);
+		m->r = op_status_profile(d, &all.rows[i], &room, &m->pairs);
 	free(all.rows);
 }
 

@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "daemon/account.h"
 #include "daemon/conn.h"
+#include "daemon/conn_set.h"
 
 #define REQUEST_ERROR_MAX 512
 
@@ -105,6 +106,9 @@ bool request_subscribe(struct request *r)
 
 void request_answer(struct request *r)
 {
+	r->answered = true;
+	r->conn->account->waiting--;
+	r->conn->set->eased = true;
 	request_notify(r, &r->reply);
 	buf_deinit(&r->reply);
 }
@@ -135,7 +139,7 @@ void request_free(struct request *r)
 	if (c->subscriber == r)
 		c->subscriber = NULL;
 	TAILQ_REMOVE(&c->requests, r, of_conn);
-	c->account->waiting--;
+	c->account->waiting -= !r->answered;
 	message_free(r->message);
 	buf_deinit(&r->reply);
 	free(r);

@@ -25,6 +25,7 @@ struct request {
 	bool admin;		 /* came over the admin socket */
 	const char *refused;	 /* why its connection is not served (a literal); NULL: it is */
 	struct buf reply;	 /* what request_reply() packs */
+	bool answered;		 /* its reply is out, and it stays: no request without a reply */
 	TAILQ_ENTRY(request) of_conn;
 
 	/*

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "core/election.h"
+#include "daemon/configure.h"
 #include "daemon/daemon.h"
 #include "daemon/listeners.h"
 #include "daemon/start.h"

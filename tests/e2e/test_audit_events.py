@@ -40,6 +40,8 @@ TABLE = {
     ("rotate", "asked"): PEER | {"profile"},
     ("rotate", "ok"): KEY | {"detail"},
     ("rotate", "denied"): PEER | {"detail"},
+    ("ack", "ok"): PEER | KEY | LEASE | {"detail"},
+    ("report", "dead"): PEER | KEY | {"lease", "detail"},
     ("retire", "ok"): KEY | {"detail"},
     ("delete", "ok"): KEY | {"detail"},
     ("burn", "ok"): KEY | {"detail"},
@@ -100,6 +102,15 @@ def drive_leases(broker):
     assert f"held by uid {os.getuid()}, pid {os.getpid()}" in row["detail"] and row["key_tag"]
 
 
+def die_reported(broker, litellm):
+    """A key that is gone upstream, and a report of it: was that how it was found out?"""
+    reply = broker.acquire(profile="process")
+    litellm.admin("POST", "/key/delete", {"keys": [key_hash(reply["api_key"])]})
+    with contextlib.suppress(RpcError):
+        broker.call("report", lease=reply["lease"], status=401)
+    return [row for row in seen(broker) if row["event"] == "report"]
+
+
 def drive_keys(broker, litellm):
     """Mints that go wrong, rotation, import, the sweep."""
     litellm.fail(path="/key/generate", status=400, times=1)
@@ -111,7 +122,10 @@ def drive_keys(broker, litellm):
         connection.send("acquire", profile="process")
         wait_until(lambda: len(litellm.calls("/key/generate")) > count, what="the POST")
     wait_row(broker, "retire", profile="process")
+    lease = broker.acquire()["lease"]
     broker.admin("rotate", profile="service")
+    broker.call("ack", lease=lease, generation=broker.acquire(lease=lease)["generation"])
+    wait_until(lambda: die_reported(broker, litellm), what="a death that was reported before the sweep has seen it")
     broker.admin("import", profile="service", token=OLD, alias="agents-service")
     assert wait_row(broker, "retire", profile="service")["detail"].endswith("an imported key takes its place")
     litellm.add_key(STRAY, key_alias="stray", user_id=broker.user_id)
