@@ -22,6 +22,7 @@ static char ***option_origins(enum option_section section, void *base)
 	case SECTION_KEY:
 		return &((struct profile *)base)->origins;
 	case SECTION_RULE:
+	case SECTION_LISTEN:
 		return &((struct rule *)base)->origins;
 	}
 	return NULL;

@@ -13,6 +13,7 @@
 #include "base/utf8.h"
 #include "daemon/account.h"
 #include "daemon/conn.h"
+#include "io/process.h"
 
 #define REQUEST_ERROR_MAX 512
 
@@ -44,6 +45,17 @@ const struct peer *request_peer(const struct request *r)
 int request_pidfd(const struct request *r)
 {
 	return r->conn->pidfd;
+}
+
+const char *request_doubt(const struct request *r)
+{
+	const struct conn *c = r->conn;
+
+	if (c->peer.ended || (c->pidfd >= 0 && process_ended(c->pidfd)))
+		return "the process that connected has ended";
+	if (c->stranger)
+		return "another process than the one that connected";
+	return NULL;
 }
 
 struct account *request_account(const struct request *r)
