@@ -8,6 +8,7 @@
 #include "base/secret.h"
 #include "core/config_diff.h"
 #include "daemon/daemon.h"
+#include "daemon/listeners.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
 #include "daemon/sweep.h"
@@ -63,8 +64,10 @@ static void daemon_waits(struct daemon_reloaded *ret, const char *name)
 }
 
 /* Places and durability are fixed for the life of the process. */
-static void daemon_keep_fixed(struct config *now, struct config *next, struct daemon_reloaded *ret)
+static void daemon_keep_fixed(const struct daemon *d, struct config *next,
+			      struct daemon_reloaded *ret)
 {
+	struct config *now = d->config;
 	struct {
 		const char *name;
 		char **now, **next;
@@ -87,6 +90,8 @@ static void daemon_keep_fixed(struct config *now, struct config *next, struct da
 		next->master_key = TAKE(now->master_key);
 		next->master_key_source = now->master_key_source;
 	}
+	if (listeners_differ(d->listeners, next))
+		daemon_waits(ret, "listen");
 	if (now->durability != next->durability)
 		daemon_waits(ret, "durability");
 	next->durability = now->durability;
@@ -108,7 +113,7 @@ bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret)
 		return false;
 	}
 	config_warn(next, true);
-	daemon_keep_fixed(d->config, next, ret);
+	daemon_keep_fixed(d, next, ret);
 	d->keys_forbidden = false; /* perhaps that was changed too */
 	old = d->config;
 	d->config = TAKE(next);
