@@ -3,8 +3,8 @@
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
+import time
 
 import pytest
 
@@ -13,7 +13,7 @@ from harness.cgroups import units
 from harness.holder import Holder
 from harness.instances import Instance
 from harness.rpc import Connection, RpcError
-from harness.users import STRANGER, as_user, in_child, need_root
+from harness.users import STRANGER, as_user, need_root
 from harness.wait import wait_until
 
 MASKED = {"KEYBROKER_NO_PEERPIDFD": "1"}  # as on Linux before 6.5
@@ -315,46 +315,10 @@ def test_limits_of_a_rule_apply_to_its_peers_alone(ruled):
         with broker.rpc() as connection:
             for profile in ("process", "process", "service", "service"):
                 error, result = connection.reply(connection.send("acquire", profile=profile, bind="ttl", ttl_ms=3600000))
-                results.append(error["code"] if error else result["lease_ends_at_ms"] - broker_now())
+                results.append(error["code"] if error else result["lease_ends_at_ms"] - int(time.time() * 1000))
         return results
 
-    def broker_now():
-        return int(__import__("time").time() * 1000)
     few = as_user(STRANGER, use)
     assert few[1] == few[3] == "limit_exceeded" and all(50000 < few[i] <= 60000 for i in (0, 2)), few
     many = as_user(STRANGER + 1, use)
     assert all(isinstance(left, int) and left > 3500000 for left in many), many
-
-
-# --- reuse of pids ---
-
-ROUNDS = 1000
-
-
-def in_pid_namespace(work, pid_max):
-    """work() as pid 1's child in a new pid namespace, whose pid_max is small; -> its value."""
-    import ctypes
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def become():
-        if libc.unshare(0x20000000 | 0x00020000):  # CLONE_NEWPID | CLONE_NEWNS
-            raise OSError(ctypes.get_errno(), "unshare")
-
-    def inner():
-        if libc.mount(b"none", b"/", None, 0x44000, None) or libc.mount(b"proc", b"/proc", b"proc", 0, None):
-            raise OSError(ctypes.get_errno(), "mount")
-        with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
-            own = file.read()
-        if own == outer:
-            return None  # it may be the host's
-        with open("/proc/sys/kernel/pid_max", "w", encoding="ascii") as file:
-            file.write(str(pid_max))
-        return work()
-    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
-        outer = file.read()
-    result = in_child(lambda: in_child(inner), become)
-    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
-        assert file.read() == outer
-    if result is None:
-        pytest.skip("pid_max is the host's on this kernel (Linux 6.14 has one for each pid namespace)")
-    return result
