@@ -35,7 +35,17 @@ struct call_attempt {
 
 static bool call_param_present(const struct call_param *p)
 {
-	return p->type == CALL_BOOL || (p->type == CALL_TEXT ? p->text != NULL : p->number >= 0);
+	return p->type == CALL_BOOL || p->type == CALL_INTS ||
+	       (p->type == CALL_TEXT ? p->text != NULL : p->number >= 0);
+}
+
+static int call_pack_ints(struct buf *b, const int64_t *numbers, size_t n)
+{
+	int r = pack_array(b, n);
+
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = pack_int(b, numbers[i]);
+	return r;
 }
 
 static int call_pack_param(struct buf *b, const struct call_param *p)
@@ -51,6 +61,8 @@ static int call_pack_param(struct buf *b, const struct call_param *p)
 		return pack_int(b, p->number);
 	case CALL_BOOL:
 		return pack_bool(b, p->number != 0);
+	case CALL_INTS:
+		return call_pack_ints(b, p->numbers, (size_t)p->number);
 	}
 	return 0;
 }

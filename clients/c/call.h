@@ -10,18 +10,22 @@
 struct message;
 struct value;
 
-enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL };
+enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL, CALL_INTS };
 
 struct call_param {
 	const char *name;
 	enum call_param_type type;
-	const char *text; /* NULL: left out */
-	int64_t number;	  /* CALL_INT: < 0 is left out */
+	const char *text;	/* NULL: left out */
+	int64_t number;		/* CALL_INT: < 0 is left out; CALL_INTS: how many */
+	const int64_t *numbers; /* CALL_INTS: borrowed */
 };
 
-#define CALL_PARAM_TEXT(param, value) ((struct call_param){ (param), CALL_TEXT, (value), 0 })
-#define CALL_PARAM_INT(param, value) ((struct call_param){ (param), CALL_INT, NULL, (value) })
-#define CALL_PARAM_BOOL(param, value) ((struct call_param){ (param), CALL_BOOL, NULL, (value) })
+#define CALL_PARAM_TEXT(param, value) ((struct call_param){ (param), CALL_TEXT, (value), 0, NULL })
+#define CALL_PARAM_INT(param, value) ((struct call_param){ (param), CALL_INT, NULL, (value), NULL })
+#define CALL_PARAM_BOOL(param, value) \
+	((struct call_param){ (param), CALL_BOOL, NULL, (value), NULL })
+#define CALL_PARAM_INTS(param, values, n) \
+	((struct call_param){ (param), CALL_INTS, NULL, (int64_t)(n), (values) })
 
 struct call {
 	const char *method;

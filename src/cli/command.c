@@ -27,6 +27,13 @@ static const struct command command_rows[] = {
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
 	  command_whoami, NULL },
+	{ "explain", "[PROFILE]", "Show which rule decides about a profile (default: service)",
+	  OPT_AS, false, 1, command_explain,
+	  "Shows what the broker sees of you, which rule decides, and what each other one misses; exits 77\n"
+	  "if none allows the profile. With --as, on the admin socket, it is about a peer that need not\n"
+	  "exist: uid= or user= (with the groups of the user database), gid=, group=, unit=, user_unit=,\n"
+	  "exe=, listen= (the section whose socket it comes by), foreign_pid=yes. For example:\n"
+	  "  keybroker explain batch --as user=www-data,unit=web.service\n" },
 	{ "watch", "", "Show what becomes of your leases, as it happens", 0, false, 0,
 	  command_watch,
 	  "One line for each: rotated (there is a newer key for a lease that can take it), revoked,\n"

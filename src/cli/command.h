@@ -18,6 +18,7 @@ int command_exec(struct cli *c);
 int command_get(struct cli *c);
 int command_list(struct cli *c);
 int command_whoami(struct cli *c);
+int command_explain(struct cli *c);
 int command_watch(struct cli *c);
 int command_status(struct cli *c);
 int command_leases(struct cli *c);

@@ -46,6 +46,8 @@ static const struct option_row option_rows[] = {
 	  "the key must live this long at least (default: 5m, or a third of its life)" },
 	{ "keep-env", 0, OPTION_FLAG, OPT_KEEP_ENV, OPTION_AT(keep_env), NULL,
 	  "if OPENAI_API_KEY is set, leave it and take no key" },
+	{ "as", 0, OPTION_TEXT, OPT_AS, OPTION_AT(as), "NAME=VALUE,…",
+	  "for that peer instead of yourself (admin)" },
 	{ "lease", 0, OPTION_TEXT, OPT_LEASE, OPTION_AT(lease), "LEASE",
 	  "this lease, and its key if that is not shared" },
 	{ "uid", 0, OPTION_NUMBER, OPT_UID, OPTION_AT(uid), "UID", "all leases of this user" },

@@ -27,6 +27,7 @@ enum {
 	OPT_EXPORT = 1 << 16,
 	OPT_OUT = 1 << 17,
 	OPT_PRUNE = 1 << 18,
+	OPT_AS = 1 << 19,
 	OPT_SUPERVISE = 1 << 24, /* exec stays, as a process of its own */
 	OPT_NOW = 1 << 25,
 };
@@ -42,7 +43,7 @@ struct option_texts {
 /* What was given; text is argv's. Numbers are < 0 where nothing was given. */
 struct options {
 	const char *socket, *admin_socket;
-	const char *profile, *format, *lease, *key_hash, *unit, *event, *outcome;
+	const char *profile, *format, *lease, *key_hash, *unit, *event, *outcome, *as;
 	int64_t timeout_ms, ttl_ms, min_valid_ms, uid, after, limit;
 	int64_t since_ms, until_ms; /* Unix time */
 	const char *state, *seal_key, *export_file, *key_file, *out, *watch_signal;

@@ -13,7 +13,6 @@
 #include "core/option.h"
 #include "core/url.h"
 
-#define CONFIG_SOCKET_MAX 107 /* bytes of sun_path without the NUL */
 #define CONFIG_PROVIDER_HOST "api.openai.com"
 
 /* Where a profile's option was set, or else where the profile was. */
@@ -53,9 +52,8 @@ static bool config_check_is_provider(const char *url)
 	return url && !url_parse(url, &parsed) && strcmp(parsed.host, CONFIG_PROVIDER_HOST) == 0;
 }
 
-/* A URL handed out with a LiteLLM key. */
-static void config_check_base_url(const struct config *c, const char *url, const char *origin,
-				  struct config_report *report)
+void config_check_base_url(const struct config *c, const char *url, const char *origin,
+			   struct config_report *report)
 {
 	config_check_http(c, url, origin, report);
 	if (config_check_is_provider(url))
@@ -250,34 +248,13 @@ static void config_check_profile(const struct config *c, const struct profile *p
 		config_check_minted(c, p, report);
 }
 
-static void config_check_rule(const struct config *c, const struct rule *r,
-			      struct config_report *report)
-{
-	const struct option *profiles = option_find(SECTION_RULE, "profiles");
-
-	if (!r->has_uid && !r->has_gid)
-		config_report_error(report, r->origin.text,
-				    "rule \"%s\" must name a user, uid or group", r->name);
-	if (r->n_profiles == 0)
-		config_report_error(report, r->origin.text,
-				    "rule \"%s\" needs profiles, for example { \"*\" }", r->name);
-	for (size_t i = 0; i < r->n_profiles; i++)
-		if (strcmp(r->profiles[i], "*") != 0 && !config_profile(c, r->profiles[i]))
-			config_report_error(report, option_origin(profiles, r),
-					    "rule \"%s\" names the unknown profile \"%s\"", r->name,
-					    r->profiles[i]);
-	config_check_base_url(c, r->base_url,
-			      option_origin(option_find(SECTION_RULE, "base_url"), r), report);
-}
-
 void config_validate(const struct config *c, struct config_report *report)
 {
 	config_check_upstream(c, report);
 	config_check_places(c, report);
 	for (size_t i = 0; i < c->n_profiles; i++)
 		config_check_profile(c, &c->profiles[i], report);
-	for (size_t i = 0; i < c->n_rules; i++)
-		config_check_rule(c, &c->rules[i], report);
+	config_validate_rules(c, report);
 	if (c->n_profiles == 0)
 		config_report_error(report, "configuration",
 				    "there is nothing to hand out: set LITELLM_BASE_URL and "
@@ -299,7 +276,7 @@ bool config_master_key_is_well_known(const struct config *c)
 }
 
 /* A key that is sent to another host than the one that made it is lost there. */
-static void config_judge_host(struct config *c, const char *url, const char *origin)
+void config_judge_base_url(struct config *c, const char *url, const char *origin)
 {
 	struct url base, upstream;
 
@@ -346,7 +323,7 @@ static void config_judge_profile(struct config *c, const struct profile *p)
 				   "%s: profile \"%s\" has a team_id, and that team is yours: its "
 				   "team { } is compared with LiteLLM's, never set",
 				   option_origin(config_check_team_option(p), p), p->name);
-	config_judge_host(c, p->base_url, config_check_origin(p, SECTION_PROFILE, "base_url"));
+	config_judge_base_url(c, p->base_url, config_check_origin(p, SECTION_PROFILE, "base_url"));
 	if (p->team_id && option_was_set(option_find(SECTION_PROFILE, "team_alias"), p))
 		config_add_warning(c,
 				   "%s: profile \"%s\" has a team_id, so team_alias has no effect",
@@ -367,16 +344,9 @@ void config_judge(struct config *c)
 	if (c->master_key && config_master_key_is_well_known(c))
 		config_add_warning(c, "THE MASTER KEY IS A WELL-KNOWN EXAMPLE: whoever reaches "
 				      "LiteLLM can guess it. Change it in LiteLLM and here");
-	config_judge_host(c, c->openai_base_url,
-			  config_check_top_origin(c, SECTION_UPSTREAM, "base_url"));
+	config_judge_base_url(c, c->openai_base_url,
+			      config_check_top_origin(c, SECTION_UPSTREAM, "base_url"));
 	for (size_t i = 0; i < c->n_profiles; i++)
 		config_judge_profile(c, &c->profiles[i]);
-	for (size_t i = 0; i < c->n_rules; i++)
-		config_judge_host(
-			c, c->rules[i].base_url,
-			option_origin(option_find(SECTION_RULE, "base_url"), &c->rules[i]));
-	if (c->n_rules == 0)
-		config_add_warning(c,
-				   "there is no rule, so nobody may have a key: add rule \"…\" { "
-				   "group = …  profiles = { \"*\" } }");
+	config_judge_rules(c);
 }

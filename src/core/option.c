@@ -23,6 +23,7 @@ static char ***option_origins(enum option_section section, void *base)
 	case SECTION_TEAM:
 		return &((struct profile *)base)->origins;
 	case SECTION_RULE:
+	case SECTION_LISTEN:
 		return &((struct rule *)base)->origins;
 	}
 	return NULL;

@@ -182,8 +182,20 @@ static const struct option option_rows[] = {
 	  .help = "The same by number." },
 	{ "group", SECTION_RULE, OPTION_ID, IN_RULE(gid), IN_RULE(has_gid),
 	  .example = "\"keybroker-clients\"", .help = "Processes in this group." },
+	{ "unit", SECTION_RULE, OPTION_TEXT, IN_RULE(unit), .example = "\"web-*.service\"",
+	  .help = "Processes of this systemd unit; * ? and [ ] match as in file names." },
+	{ "user_unit", SECTION_RULE, OPTION_TEXT, IN_RULE(user_unit),
+	  .example = "\"agent.service\"",
+	  .help = "Processes of this unit of their user's systemd. Every user names units as he "
+		  "likes, so it goes with user, uid or group." },
+	{ "exe", SECTION_RULE, OPTION_PATH, IN_RULE(exe), .example = "\"/usr/local/bin/agent\"",
+	  .help = "Processes that run this program. For other users' the broker needs "
+		  "CAP_SYS_PTRACE; processes of one uid can imitate each other." },
+	{ "foreign_pid", SECTION_RULE, OPTION_BOOL, IN_RULE(foreign_pid), .fallback = "no",
+	  .help = "Also processes of a pid namespace that the broker cannot see into (Linux 6.5)." },
 	{ "profiles", SECTION_RULE, OPTION_LIST, IN_RULE(profiles), IN_RULE(n_profiles),
-	  .example = "{ \"*\" }", .help = "What they may have; \"*\" is every profile." },
+	  .example = "{ \"*\" }",
+	  .help = "What they may have; \"*\" is every profile, \"batch-*\" those that begin so." },
 	{ "base_url", SECTION_RULE, OPTION_URL, IN_RULE(base_url),
 	  .example = "\"http://127.0.0.1:4000/v1\"",
 	  .help = "Base URL handed out to them, before the profile's." },
@@ -191,8 +203,32 @@ static const struct option option_rows[] = {
 	  .help = "Leases of one uid by this rule." },
 	{ "mints_per_minute", SECTION_RULE, OPTION_COUNT, IN_RULE(mints_per_minute),
 	  .example = "10", .help = "Keys minted for one uid by this rule in a minute." },
+	{ "connections", SECTION_RULE, OPTION_COUNT, IN_RULE(max_connections), .example = "100",
+	  .help = "Connections of one uid by this rule." },
 	{ "ttl_cap", SECTION_RULE, OPTION_SPAN, IN_RULE(ttl_cap_ms), .min = -1, .example = "\"1h\"",
 	  .help = "The longest TTL lease by this rule." },
+
+	{ "path", SECTION_LISTEN, OPTION_PATH, IN_RULE(path),
+	  .example = "\"/run/keybroker-web/keybroker/keybroker.sock\"",
+	  .help = "The socket. Its directory, for a bind mount, is made if there is none; those "
+		  "above it are then 0700, so that on this host nobody else gets there." },
+	{ "group", SECTION_LISTEN, OPTION_ID, IN_RULE(gid), IN_RULE(has_gid), .example = "\"web\"",
+	  .help = "The socket's group: its mode is then 0660, else 0666." },
+	{ "profiles", SECTION_LISTEN, OPTION_LIST, IN_RULE(profiles), IN_RULE(n_profiles),
+	  .example = "{ \"service\" }",
+	  .help = "What all who can connect there may have; the rules are for the other sockets." },
+	{ "foreign_pid", SECTION_LISTEN, OPTION_BOOL, IN_RULE(foreign_pid), .fallback = "no",
+	  .help = "As in a rule." },
+	{ "base_url", SECTION_LISTEN, OPTION_URL, IN_RULE(base_url),
+	  .example = "\"http://litellm:4000/v1\"", .help = "As in a rule." },
+	{ "max_leases", SECTION_LISTEN, OPTION_COUNT, IN_RULE(max_leases), .example = "100",
+	  .help = "As in a rule." },
+	{ "mints_per_minute", SECTION_LISTEN, OPTION_COUNT, IN_RULE(mints_per_minute),
+	  .example = "10", .help = "As in a rule." },
+	{ "connections", SECTION_LISTEN, OPTION_COUNT, IN_RULE(max_connections), .example = "100",
+	  .help = "As in a rule." },
+	{ "ttl_cap", SECTION_LISTEN, OPTION_SPAN, IN_RULE(ttl_cap_ms), .min = -1,
+	  .example = "\"1h\"", .help = "As in a rule." },
 };
 
 static const struct {
@@ -209,6 +245,9 @@ static const struct {
 	[SECTION_RULE] = { "rule",
 			   "Who may have what: a rule matches if all that it names match; the "
 			   "first that matches decides; no rule, no key." },
+	[SECTION_LISTEN] = { "listen",
+			     "A socket more, for a container: who gets it mounted may have its "
+			     "profiles." },
 };
 
 size_t option_count(void)

@@ -301,6 +301,14 @@ static void acquire_move_lease(struct acquire *a, struct change *c)
 	change_lease(c, a->lease, LEASE_SET_KEY, &to);
 }
 
+/* A foreign process that the kernel has no name for could not be told from the next one. */
+static bool acquire_can_watch(const struct acquire *a)
+{
+	const struct peer *p = request_peer(a->request);
+
+	return request_pidfd(a->request) >= 0 && (p->pid != 0 || p->start_time != 0);
+}
+
 /* A process that cannot be watched holds no lease that ends with it. */
 static void acquire_deny_unpinned(struct acquire *a)
 {
@@ -326,7 +334,7 @@ void acquire_grant(struct acquire *a, struct key *key)
 			     "this uid holds as many leases as it may");
 		return;
 	}
-	if (a->bind == LEASE_PROCESS && request_pidfd(a->request) < 0) {
+	if (a->bind == LEASE_PROCESS && !acquire_can_watch(a)) {
 		acquire_deny_unpinned(a);
 		return;
 	}

@@ -12,6 +12,7 @@
 #include "core/config_diff.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/listeners.h"
 #include "daemon/pool.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
@@ -96,9 +97,10 @@ static void reload_waits(struct daemon_reloaded *what, const char *name)
 }
 
 /* Places and durability are fixed for the life of the process. */
-static void reload_keep_fixed(const struct config *now, struct config *next,
+static void reload_keep_fixed(const struct daemon *d, struct config *next,
 			      struct daemon_reloaded *what)
 {
+	const struct config *now = d->config;
 	const struct {
 		const char *name;
 		const char *now;
@@ -121,6 +123,8 @@ static void reload_keep_fixed(const struct config *now, struct config *next,
 		next->master_key = secret_copy(now->master_key);
 		next->master_key_source = now->master_key_source;
 	}
+	if (listeners_differ(d->listeners, next))
+		reload_waits(what, "listen");
 	if (now->durability != next->durability)
 		reload_waits(what, "durability");
 	next->durability = now->durability;
@@ -144,24 +148,10 @@ static struct reload *reload_read(struct daemon *d, bool quietly)
 	l->quietly = quietly;
 	if (!quietly)
 		config_warn(l->next, true);
-	reload_keep_fixed(d->config, l->next, &l->what);
+	reload_keep_fixed(d, l->next, &l->what);
 	config_diff_describe(d->config, l->next, l->what.detail, CONFIG_ERROR_SIZE);
 	l->what.master_changed = !daemon_same_secret(d->config->master_key, l->next->master_key);
 	return l;
-}
-
-/* Who borrowed them goes on with what it has: the texts are the same. */
-static void reload_lend(struct config *old, struct config *next)
-{
-	char **const olds[] = { &old->socket_path, &old->admin_socket_path };
-	char **const nexts[] = { &next->socket_path, &next->admin_socket_path };
-
-	for (size_t i = 0; i < ARRAY_SIZE(olds); i++) {
-		char *lent = *olds[i];
-
-		*olds[i] = *nexts[i];
-		*nexts[i] = lent;
-	}
 }
 
 static void reload_apply(struct reload *l)
@@ -173,7 +163,6 @@ static void reload_apply(struct reload *l)
 	d->keys_forbidden = false; /* perhaps that was changed too */
 	d->config = l->next;
 	l->next = old;
-	reload_lend(old, d->config);
 	log_set_level(d->config->log_level);
 	daemon_limits(d);
 	d->timing = d->config->timing;

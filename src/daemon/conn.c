@@ -271,6 +271,7 @@ void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bo
 	c->fd = fd;
 	c->pidfd = pidfd;
 	c->admin = admin;
+	c->unproven = !peer->pinned && !peer->ended;
 	TAILQ_INIT(&c->requests);
 	/* these fail for a base that is NULL only */
 	(void)event_assign(&c->read, s->base, fd, EV_READ | EV_PERSIST, conn_on_read, c);

@@ -52,6 +52,8 @@ struct conn {
 	int fd;	   /* -1 once gone */
 	int pidfd; /* may be -1 */
 	bool admin;
+	bool unproven; /* its process was found by number: the first bytes must be that process's */
+	bool stranger; /* and they were not */
 	const struct conn_refusal *refusal; /* NULL: served */
 	enum conn_state state;
 	enum conn_place place;

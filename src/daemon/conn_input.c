@@ -12,6 +12,7 @@
 
 #include "daemon/account.h"
 #include "daemon/conn_set.h"
+#include "io/peer.h"
 
 static void conn_answer_error(struct conn *c, int64_t id, enum proto_error code, const char *text)
 {
@@ -145,9 +146,26 @@ static void conn_end_of_input(struct conn *c)
 		conn_drain(c);
 }
 
+/* -1 and errno, as recv(). */
+static ssize_t conn_receive_first(struct conn *c)
+{
+	pid_t sender = 0;
+	ssize_t n = peer_receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &sender);
+
+	if (n > 0) {
+		c->unproven = false;
+		c->stranger = sender != c->peer.pid;
+	}
+	if (n < 0)
+		errno = (int)-n;
+	return n < 0 ? -1 : n;
+}
+
 static void conn_receive(struct conn *c)
 {
-	ssize_t n = recv(c->fd, c->set->scratch, sizeof(c->set->scratch), MSG_DONTWAIT);
+	ssize_t n = c->unproven
+			    ? conn_receive_first(c)
+			    : recv(c->fd, c->set->scratch, sizeof(c->set->scratch), MSG_DONTWAIT);
 
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);

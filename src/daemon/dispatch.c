@@ -7,11 +7,13 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 
-static const struct {
+struct dispatch_method {
 	const char *name;
 	bool admin;
 	op_fn handle;
-} dispatch_methods[] = {
+};
+
+static const struct dispatch_method dispatch_methods[] = {
 	{ "hello", false, op_hello },
 	{ "acquire", false, op_acquire },
 	{ "renew", false, op_renew },
@@ -21,6 +23,7 @@ static const struct {
 	{ "watch", false, op_watch },
 	{ "whoami", false, op_whoami },
 	{ "list", false, op_list },
+	{ "explain", false, op_explain },
 	{ "status", true, op_status },
 	{ "leases", true, op_leases },
 	{ "rotate", true, op_rotate },
@@ -36,6 +39,23 @@ static const struct {
 	{ "audit_exported", true, op_audit_exported },
 	{ "audit_prune", true, op_audit_prune },
 };
+
+static void dispatch_to(struct daemon *d, struct request *r, const struct dispatch_method *m)
+{
+	const char *doubt = request_doubt(r);
+	const struct denied what = { m->name, "",
+				     doubt ? doubt : "an admin method on the clients' socket" };
+
+	if (doubt)
+		denials_answer(d, r, &what,
+			       "%s, pid %d: connect again from the process that wants to be served",
+			       doubt, (int)request_peer(r)->pid);
+	else if (m->admin && !r->admin)
+		denials_answer(d, r, &what, "%s is for the admin socket, %s", m->name,
+			       d->config->admin_socket_path);
+	else
+		m->handle(d, r);
+}
 
 void dispatch(void *daemon, struct request *r)
 {
@@ -53,16 +73,9 @@ void dispatch(void *daemon, struct request *r)
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(dispatch_methods); i++) {
-		const struct denied what = { dispatch_methods[i].name, "",
-					     "an admin method on the clients' socket" };
-
-		if (strcmp(what.event, method) != 0)
+		if (strcmp(dispatch_methods[i].name, method) != 0)
 			continue;
-		if (dispatch_methods[i].admin && !r->admin)
-			denials_answer(d, r, &what, "%s is for the admin socket, %s", method,
-				       d->config->admin_socket_path);
-		else
-			dispatch_methods[i].handle(d, r);
+		dispatch_to(d, r, &dispatch_methods[i]);
 		return;
 	}
 	request_fail(r, PROTO_INVALID_REQUEST, -1, "unknown method");

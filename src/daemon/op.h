@@ -43,6 +43,7 @@ void op_acquire(struct daemon *d, struct request *r);
 void op_hello(struct daemon *d, struct request *r);
 void op_whoami(struct daemon *d, struct request *r);
 void op_list(struct daemon *d, struct request *r);
+void op_explain(struct daemon *d, struct request *r);
 void op_renew(struct daemon *d, struct request *r);
 void op_release(struct daemon *d, struct request *r);
 void op_report(struct daemon *d, struct request *r);

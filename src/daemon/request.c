@@ -14,6 +14,7 @@
 #include "daemon/account.h"
 #include "daemon/conn.h"
 #include "daemon/conn_set.h"
+#include "io/process.h"
 
 #define REQUEST_ERROR_MAX 512
 
@@ -45,6 +46,17 @@ const struct peer *request_peer(const struct request *r)
 int request_pidfd(const struct request *r)
 {
 	return r->conn->pidfd;
+}
+
+const char *request_doubt(const struct request *r)
+{
+	const struct conn *c = r->conn;
+
+	if (c->peer.ended || (c->pidfd >= 0 && process_ended(c->pidfd)))
+		return "the process that connected has ended";
+	if (c->stranger)
+		return "another process than the one that connected";
+	return NULL;
 }
 
 struct account *request_account(const struct request *r)

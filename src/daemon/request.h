@@ -46,6 +46,11 @@ const struct value *request_params(const struct request *r);
 const struct peer *request_peer(const struct request *r);
 /* The peer's pidfd, borrowed; -1 if the kernel gave none. */
 int request_pidfd(const struct request *r);
+/*
+ * Is the process that connected not the one that asks? It may have ended and left its connection to
+ * a child. NULL: it is; else what is wrong, for the audit.
+ */
+const char *request_doubt(const struct request *r);
 struct account *request_account(const struct request *r);
 /* Has the peer not gone yet? */
 bool request_alive(const struct request *r);

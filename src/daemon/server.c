@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "daemon/conn_set.h"
 #include "io/peer.h"
 
@@ -33,6 +34,7 @@ struct server_listener {
 	struct server *server;
 	int fd;
 	bool admin;
+	char name[PEER_LISTEN_SIZE];
 	struct event event;
 	TAILQ_ENTRY(server_listener) of_server;
 };
@@ -93,6 +95,7 @@ static int server_accept_one(struct server_listener *l)
 	r = peer_read(fd, &peer, &pidfd);
 	if (r < 0)
 		return r;
+	memcpy(peer.listen, l->name, sizeof(peer.listen));
 	conn_add(&l->server->conns, &peer, take_fd(&fd), pidfd, l->admin);
 	return 0;
 }
@@ -170,11 +173,21 @@ void server_set_limits(struct server *s, const struct server_limits *limits)
 
 int server_listen(struct server *s, int fd, bool admin)
 {
-	struct server_listener *l = xcalloc(1, sizeof(*l));
+	return server_listen_for(s, fd, admin, "");
+}
 
+int server_listen_for(struct server *s, int fd, bool admin, const char *listen)
+{
+	struct server_listener *l = xcalloc(1, sizeof(*l));
+	const int on = 1;
+
+	/* connections inherit it; before accept() the kernel notes who sends in any case */
+	if (!peer_is_told() && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
+		log_warning("SO_PASSCRED: %s: requests will be denied", strerrordesc_np(errno));
 	l->server = s;
 	l->fd = fd;
 	l->admin = admin;
+	text_copy(l->name, sizeof(l->name), listen);
 	if (event_assign(&l->event, s->conns.base, fd, EV_READ | EV_PERSIST, server_on_accept, l) <
 		    0 ||
 	    event_add(&l->event, NULL) < 0) {

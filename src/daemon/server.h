@@ -38,6 +38,8 @@ DEFINE_CLEANUP(struct server, server)
 void server_set_limits(struct server *s, const struct server_limits *limits);
 /* Serves a listening socket, which is taken over. */
 int server_listen(struct server *s, int fd, bool admin) _must_check_;
+/* Likewise; its peers come by the `listen` section of that name (peer.listen), "" being none. */
+int server_listen_for(struct server *s, int fd, bool admin, const char *listen) _must_check_;
 
 /* A new turn begins: the counters start again, and connections with whole requests in their buffers
  * go on. */

@@ -81,7 +81,8 @@ static void config_file_unknown(const cfg_t *cfg, const char *origin, const char
 /* A section's second appearance; which kind it is, libConfuse doesn't say. */
 static void config_file_duplicate(cfg_t *cfg, const char *origin, const char *title)
 {
-	static const enum option_section kinds[] = { SECTION_PROFILE, SECTION_RULE };
+	static const enum option_section kinds[] = { SECTION_PROFILE, SECTION_RULE,
+						     SECTION_LISTEN };
 	cfg_t *first = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !first; i++)
@@ -133,7 +134,8 @@ config_file_error(cfg_t *cfg, const char *fmt, va_list ap)
 
 static cfg_opt_t config_file_section_row(enum option_section section, cfg_opt_t *sub)
 {
-	bool named = section == SECTION_PROFILE || section == SECTION_RULE;
+	bool named =
+		section == SECTION_PROFILE || section == SECTION_RULE || section == SECTION_LISTEN;
 
 	return (cfg_opt_t)CFG_SEC(option_section_name(section), sub,
 				  named ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : 0);
@@ -163,8 +165,8 @@ static cfg_opt_t *config_file_section_rows(struct config_file_context *ctx,
 cfg_t *config_file_rows_new(struct config_file_context *ctx)
 {
 	static const enum option_section in_top[] = { SECTION_UPSTREAM, SECTION_LEASE,
-						      SECTION_LIMITS, SECTION_PROFILE,
-						      SECTION_RULE };
+						      SECTION_LIMITS,	SECTION_PROFILE,
+						      SECTION_RULE,	SECTION_LISTEN };
 	static const enum option_section in_profile[] = { SECTION_KEY, SECTION_TEAM };
 	cfg_opt_t *subs[ARRAY_SIZE(in_top)], *limits[ARRAY_SIZE(in_profile)];
 	size_t n, n_profile;

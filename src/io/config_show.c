@@ -112,6 +112,17 @@ static void config_show_profile(FILE *out, const struct config *c, const struct 
 	fprintf(out, "}\n");
 }
 
+static void config_show_rules(FILE *out, enum option_section section, const struct rule *rules,
+			      size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		config_show_head(out, option_section_name(section), rules[i].name,
+				 rules[i].origin.text);
+		config_show_section(out, section, &rules[i], "    ");
+		fprintf(out, "}\n");
+	}
+}
+
 void config_show(FILE *out, const struct config *c)
 {
 	config_show_section(out, SECTION_TOP, c, "");
@@ -124,11 +135,8 @@ void config_show(FILE *out, const struct config *c)
 	}
 	for (size_t i = 0; i < c->n_profiles; i++)
 		config_show_profile(out, c, &c->profiles[i]);
-	for (size_t i = 0; i < c->n_rules; i++) {
-		config_show_head(out, "rule", c->rules[i].name, c->rules[i].origin.text);
-		config_show_section(out, SECTION_RULE, &c->rules[i], "    ");
-		fprintf(out, "}\n");
-	}
+	config_show_rules(out, SECTION_RULE, c->rules, c->n_rules);
+	config_show_rules(out, SECTION_LISTEN, c->listens, c->n_listens);
 	for (size_t i = 0; i < c->n_warnings; i++)
 		fprintf(out, "# warning: %s\n", c->warnings[i]);
 }

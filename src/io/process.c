@@ -17,9 +17,12 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "core/cgroup.h"
 
 #define PROCESS_STAT_MAX 1024 /* a stat line: a name of at most 64 bytes and 51 numbers */
 #define PROCESS_START_FIELD 22
+#define PROCESS_STATUS_MAX 1024	 /* its uids are among the first lines */
+#define PROCESS_CGROUP_MAX 16384 /* a path of v2, and short ones of the v1 hierarchies */
 
 int process_open(pid_t pid)
 {
@@ -79,6 +82,39 @@ int process_start_time(pid_t pid, uint64_t *ret)
 	if (r == -ENOENT)
 		return process_is_hidden(pid) ? -EACCES : -ESRCH;
 	return r < 0 ? r : process_parse_start(stat, ret);
+}
+
+int process_uid(pid_t pid, uid_t *ret)
+{
+	char path[32], status[PROCESS_STATUS_MAX];
+	const char *at;
+	unsigned uid;
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid); /* fits */
+	r = process_read_file(path, status, sizeof(status));
+	if (r < 0)
+		return r == -ENOENT ? -ESRCH : r;
+	at = strstr(status, "\nUid:\t"); /* a name cannot forge it: its line breaks are escaped */
+	if (!at || sscanf(at, "\nUid:\t%*u\t%u", &uid) != 1)
+		return -EBADMSG;
+	*ret = uid;
+	return 0;
+}
+
+int process_units(pid_t pid, char ret_unit[PEER_UNIT_SIZE], char ret_user_unit[PEER_UNIT_SIZE])
+{
+	char path[32], text[PROCESS_CGROUP_MAX];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid); /* fits */
+	r = process_read_file(path, text, sizeof(text));
+	if (r < 0)
+		return r;
+	if (strlen(text) == sizeof(text) - 1)
+		return -E2BIG; /* perhaps cut: a path must not look shorter than it is */
+	cgroup_units(text, ret_unit, ret_user_unit);
+	return 0;
 }
 
 bool process_ended(int pidfd)

@@ -13,6 +13,11 @@ int process_open(pid_t pid) _must_check_;
 /* Start time in clock ticks since boot: field 22 of /proc/PID/stat. -ESRCH, -EACCES (hidepid); not
  * logged. */
 int process_start_time(pid_t pid, uint64_t *ret) _must_check_;
+/* Its effective uid. -ESRCH; not logged. */
+int process_uid(pid_t pid, uid_t *ret) _must_check_;
+/* Its systemd units (core/cgroup.h). On an error both stay as they are; not logged. */
+int process_units(pid_t pid, char ret_unit[PEER_UNIT_SIZE],
+		  char ret_user_unit[PEER_UNIT_SIZE]) _must_check_;
 /* True if the process behind the pidfd has ended. */
 bool process_ended(int pidfd);
 /*

@@ -93,7 +93,8 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 	[STORE_AUDIT_FIND] = { "SELECT", &store_table_audit,
 			       "FROM audit WHERE sequence > ?1 AND sequence <= ?2"
 			       " AND (?3 IS NULL OR wall_ms >= ?3) AND (?4 IS NULL OR wall_ms < ?4)"
-			       " AND (?5 IS NULL OR uid = ?5) AND (?6 IS NULL OR unit = ?6)"
+			       " AND (?5 IS NULL OR uid = ?5) AND (?6 IS NULL OR"
+			       " instr('/' || unit || '/', '/' || ?6 || '/'))"
 			       " AND (?7 IS NULL OR profile = ?7) AND (?8 IS NULL OR lease = ?8)"
 			       " AND (?9 IS NULL OR event = ?9) AND (?10 IS NULL OR outcome = ?10)"
 			       " AND (?11 IS NULL OR key_tag = ?11) ORDER BY sequence" },
