@@ -10,18 +10,21 @@
 struct message;
 struct value;
 
-enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL };
+enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL, CALL_FD };
 
 struct call_param {
 	const char *name;
 	enum call_param_type type;
 	const char *text; /* NULL: left out */
-	int64_t number;	  /* CALL_INT: < 0 is left out */
+	int64_t number;	  /* CALL_INT: < 0 is left out; CALL_FD too, else `true` is sent, and the
+			     descriptor (borrowed) goes with the request */
 };
 
 #define CALL_PARAM_TEXT(param, value) ((struct call_param){ (param), CALL_TEXT, (value), 0 })
 #define CALL_PARAM_INT(param, value) ((struct call_param){ (param), CALL_INT, NULL, (value) })
 #define CALL_PARAM_BOOL(param, value) ((struct call_param){ (param), CALL_BOOL, NULL, (value) })
+
+#define CALL_PARAM_FD(param, value) ((struct call_param){ (param), CALL_FD, NULL, (value) })
 
 struct call {
 	const char *method;

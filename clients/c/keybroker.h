@@ -69,7 +69,12 @@ void keybroker_close(struct keybroker *k); /* takes NULL */
 /* The path of the socket that accepted; valid until keybroker_close(). */
 const char *keybroker_socket_path(const struct keybroker *k);
 
-enum keybroker_bind { KEYBROKER_BIND_PROCESS, KEYBROKER_BIND_TTL };
+/*
+ * What ends a lease: the end of the process, its TTL, the end of the connection. A connection lease
+ * is lost with the handle. After a change of the broker's leader, which shows in the next call
+ * alone, the lease must be taken up again within 10 s: by an acquire with `lease`.
+ */
+enum keybroker_bind { KEYBROKER_BIND_PROCESS, KEYBROKER_BIND_TTL, KEYBROKER_BIND_CONNECTION };
 
 /* What to acquire. All zero: the profile "service", bound to this process. */
 struct keybroker_request {
@@ -78,6 +83,10 @@ struct keybroker_request {
 	enum keybroker_bind bind;
 	bool fixed;	/* the key goes where it cannot be replaced (an environment variable) */
 	int64_t ttl_ms; /* KEYBROKER_BIND_TTL; 0: the broker's default */
+	/* KEYBROKER_BIND_PROCESS: the lease is not this process's but of an ancestor with the same
+	 * uid, whose pidfd this is (borrowed). */
+	bool for_pid;
+	int pidfd;
 	int64_t min_valid_ms;	/* 0: the broker's default */
 	const char *request_id; /* NULL: a random one, so that a repeat after a lost connection gets
 				   the same key */
@@ -110,3 +119,5 @@ int64_t keybroker_lease_generation(const struct keybroker_lease *l);
 int64_t keybroker_lease_expires_at_ms(const struct keybroker_lease *l);
 int64_t keybroker_lease_refresh_at_ms(const struct keybroker_lease *l);
 int64_t keybroker_lease_ends_at_ms(const struct keybroker_lease *l);
+/* How long a TTL lease was made for: less than asked if a rule caps it. 0 for others. */
+int64_t keybroker_lease_ttl_ms(const struct keybroker_lease *l);

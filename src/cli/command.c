@@ -15,8 +15,8 @@ static const struct command command_rows[] = {
 	  "is no URL, names api.openai.com, where a LiteLLM key cannot work, or is plain http to\n"
 	  "another host than this one or the broker's (KEYBROKER_INSECURE_HTTP=1 allows that).\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
-	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_MIN_VALID, false, 0, command_get,
-	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
+	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_FOR | OPT_MIN_VALID, false, 0, command_get,
+	  "With --for-parent or --for-pid it is that process's, as long as that runs. The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
 	  "OPENAI_BASE_URL as lines for a shell or an environment file, --format json everything.\n" },
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
@@ -28,7 +28,7 @@ static const struct command command_rows[] = {
 	  "have gone. A fixed lease is one whose holder cannot take another key, as the environment\n"
 	  "of a program started by exec.\n" },
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
-	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
+	  "BOUND TO says what ends a lease: its process, its connection, its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },
 	{ "rotate", "[PROFILE]", "Replace the key of a shared profile (admin; default: service)", 0,
 	  false, 1, command_rotate,

@@ -27,6 +27,7 @@ enum {
 	OPT_EXPORT = 1 << 16,
 	OPT_OUT = 1 << 17,
 	OPT_PRUNE = 1 << 18,
+	OPT_FOR = 1 << 19, /* whom a key is for */
 };
 
 #define OPTIONS_TEXTS_MAX 32
@@ -46,6 +47,8 @@ struct options {
 	const char *state, *seal_key, *export_file, *key_file, *out;
 	struct option_texts heads;
 	int64_t from, to;
+	int64_t for_pid;
+	bool for_parent;
 	int64_t before_ms; /* Unix time */
 	bool json, quiet, help, version, keep_env, system, only_new, not_exported;
 };

@@ -1,5 +1,5 @@
 /*
- * What a connection does with bytes: recv() into the set's scratch, whole messages from there to
+ * What a connection does with bytes: received into the set's scratch, whole messages from there to
  * the handler, the rest into the connection's own buffer. Handlers are called from here only, from
  * the loop; their replies may close the connection meanwhile, but never free it.
  */
@@ -8,10 +8,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
+#include "base/fd.h"
 #include "daemon/account.h"
 #include "daemon/conn_set.h"
+#include "io/receive.h"
 
 static void conn_answer_error(struct conn *c, int64_t id, enum proto_error code, const char *text)
 {
@@ -147,8 +148,13 @@ static void conn_end_of_input(struct conn *c)
 
 static void conn_receive(struct conn *c)
 {
-	ssize_t n = recv(c->fd, c->set->scratch, sizeof(c->set->scratch), MSG_DONTWAIT);
+	int passed;
+	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &passed);
 
+	if (passed >= 0) {
+		fd_close(&c->passed);
+		c->passed = passed;
+	}
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);
 		explicit_bzero(c->set->scratch, (size_t)n);
@@ -157,6 +163,8 @@ static void conn_receive(struct conn *c)
 	} else if (errno != EAGAIN && errno != EINTR) {
 		conn_close(c);
 	}
+	if (c->in.len == 0) /* no request is left that it could be for */
+		fd_close(&c->passed);
 	conn_charge(c);
 	/* half a request is not worth more than the uid may have buffered */
 	if (c->in.len > 0 && !c->more && c->account->buffered > c->set->limits.buffered_bytes)

@@ -96,7 +96,7 @@ void conn_set_deinit(struct conn_set *s)
 	struct conn *c;
 
 	while ((c = TAILQ_FIRST(&s->all))) {
-		assert(TAILQ_EMPTY(&c->requests));
+		assert(TAILQ_EMPTY(&c->requests) && TAILQ_EMPTY(&c->ties));
 		conn_close(c);
 		conn_settle(c);
 	}

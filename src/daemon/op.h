@@ -11,6 +11,7 @@
 
 struct daemon;
 struct key;
+struct rule;
 
 enum op_type { OP_TEXT, OP_INT, OP_BOOL };
 
@@ -63,6 +64,9 @@ void op_reload(struct daemon *d, struct request *r);
  * ended. */
 bool op_audit_bounds(struct daemon *d, struct request *r, uint64_t *ret_pruned,
 		     uint64_t *ret_exported) _must_check_;
+/* What becomes of a wish for a TTL (< 0: none was said): the default, at most the rule's cap and
+ * the broker's. */
+int64_t op_ttl_ms(const struct daemon *d, const struct rule *rule, int64_t wanted_ms);
 /* Ends an admin's request for a profile that there is not. */
 void op_no_profile(struct request *r, const char *name);
 /* The first 8 digits of a key's hash, as the protocol shows it. */

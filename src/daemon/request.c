@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "daemon/account.h"
@@ -44,6 +45,11 @@ const struct peer *request_peer(const struct request *r)
 int request_pidfd(const struct request *r)
 {
 	return r->conn->pidfd;
+}
+
+int request_take_passed(struct request *r)
+{
+	return take_fd(&r->conn->passed);
 }
 
 struct account *request_account(const struct request *r)

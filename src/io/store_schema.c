@@ -107,6 +107,8 @@ static const char *const store_migrations[] = {
 		"audit", "DELETE") STORE_FENCED_CALL("audit_checkpoint", "INSERT")
 		STORE_FENCED_CALL("audit_checkpoint", "UPDATE")
 			STORE_FENCED_CALL("audit_checkpoint", "DELETE"),
+
+	"ALTER TABLE lease ADD COLUMN ends_boot_ms INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { STORE_SCHEMA = ARRAY_SIZE(store_migrations) };

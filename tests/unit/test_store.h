@@ -166,7 +166,8 @@ static inline struct lease_row test_lease(const char *id)
 				 .holder_start = 123456789,
 				 .term = 1,
 				 .granted_at_ms = 1700000000005,
-				 .ends_at_ms = 1700000000006 };
+				 .ends_at_ms = 1700000000006,
+				 .ends_boot_ms = 1000006 };
 
 	(void)snprintf(row.id, sizeof(row.id), "%s", id);
 	(void)snprintf(row.key_id, sizeof(row.key_id), "key-1");

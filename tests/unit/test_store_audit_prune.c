@@ -227,7 +227,8 @@ static void test_a_state_of_version_1(void **state)
 	const struct place *p = *state;
 	struct store *s = test_days(p, 5);
 
-	test_meddle(s, "DROP TABLE audit_checkpoint; DROP TRIGGER audit_no_DELETE;"
+	test_meddle(s, "ALTER TABLE lease DROP COLUMN ends_boot_ms;"
+		       "DROP TABLE audit_checkpoint; DROP TRIGGER audit_no_DELETE;"
 		       "DROP TRIGGER audit_fence_DELETE;"
 		       "CREATE TRIGGER audit_no_DELETE BEFORE DELETE ON audit"
 		       " BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END;"
