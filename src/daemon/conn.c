@@ -35,6 +35,7 @@ void conn_move(struct conn *c, enum conn_place place)
 	if (c->place == CONN_READING)
 		(void)event_del(&c->read); /* fails for events never assigned only */
 	c->place = place;
+	conn_watch_ties(c);
 	/* a connection that cannot be watched would never wake again */
 	if (place == CONN_READING && event_add(&c->read, NULL) < 0)
 		conn_close(c);

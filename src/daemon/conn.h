@@ -107,6 +107,8 @@ bool conn_has_room_to_read(const struct conn *c);
 
 /* Calls `ended` of each tie. From the loop only. */
 void conn_end_ties(struct conn *c);
+/* Of a connection with ties that is not read now, the end is looked for all the same. */
+void conn_watch_ties(struct conn *c);
 
 /* --- conn_input.c --- */
 

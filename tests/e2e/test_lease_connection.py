@@ -62,19 +62,20 @@ def test_half_closed_connection_ends_the_lease(broker, litellm):
 
 
 def test_connection_that_is_not_read_ends_its_leases_too(make_broker, litellm):
-    """Its uid has as much under way as it may, so that nothing is read of it."""
-    broker = make_broker(config="limits { requests = 3 }\n" + rule_all()).start()
+    """Its uid has as many requests under way as it may, so that nothing is read of it, not even its end."""
+    broker = make_broker(config="limits { connections = 4 }\n" + rule_all()).start()
     broker.wait_ready()
     with broker.rpc() as connection, broker.rpc() as other:
         key = connection.call("acquire", **CONNECTION)["api_key"]
-        litellm.fail(path="/key/generate", delay_ms=6000, times=3)
-        for _ in range(3):
+        litellm.fail(path="/key/generate", delay_ms=4000, times=4)
+        for _ in range(4):
             other.send("acquire", profile="process", bind="ttl")
-        wait_until(lambda: len(litellm.calls("/key/generate")) >= 3, what="the requests of the others")
         connection.send("whoami")
-        wait_until(lambda: connection.unread() == 0 or True)
+        wait_until(lambda: len(litellm.calls("/key/generate")) == 6, what="the requests of the other")
+        began = time.monotonic()
         connection.close()
         wait_gone(litellm, key, 2)
+        assert time.monotonic() - began < 2 < 4, "before any of them had its answer"
 
 
 def test_peer_that_left_while_its_key_was_made_gets_none(make_broker, litellm):
