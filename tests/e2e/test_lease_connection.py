@@ -10,7 +10,7 @@ import pytest
 from harness.broker import FAST, rule_all
 from harness.holder import Holder
 from harness.instances import Instances
-from harness.rpc import RpcError
+from harness.rpc import Closed, RpcError
 from harness.upstream import ours, row_of, wait_gone
 from harness.users import STRANGER, need_root
 from harness.wait import stays, wait_until
@@ -201,33 +201,47 @@ def test_clean_stop_ends_no_connection_lease(make_broker):
         assert peer.call("acquire", lease=lease)["lease"] == lease
 
 
-@pytest.mark.parametrize("profile", ["service", "process"])
-def test_repeat_of_a_request_whose_reply_was_lost_takes_the_lease_up(make_broker, litellm, profile):
-    """The leader dies between commit and reply."""
+@pytest.fixture
+def dying(make_broker):
+    """-> (instances, a leader that dies between a commit and its replies, some turns from now, and its standby)"""
     instances = Instances(make_broker(timing=SLOW))
-    broker = instances.broker
-    try:
-        a = instances.start("a", env={"KEYBROKER_FAIL": "turn.after_commit:kill:5"})
-        b = instances.start("b")
-        asked = {"profile": profile, "bind": "connection", "request_id": "the-same", "timeout_ms": 20000}
-        with Holder(broker) as peer:
-            for _ in range(20):  # the repeat that a client makes; the fail point takes some turns to come
-                try:
-                    reply = peer.call("acquire", **asked)
-                    if not a.running:
-                        break
-                    peer.call("release", lease=reply["lease"])
-                except RpcError:
-                    raise
-                except Exception:  # the connection was lost
-                    continue
-            assert a.process.wait(10) == -signal.SIGKILL and instances.wait_leader(a) is b
-            assert leases(broker) == {reply["lease"]}
-            assert litellm.chat(reply["api_key"])[0] == 200
-            peer.hang_up()
-            wait_until(lambda: not leases(broker), what="its end")
-        if profile == "process":
-            wait_gone(litellm, reply["api_key"])
-            wait_until(lambda: len(ours(litellm, broker.user_id)) == 1, what="the shared key alone")
-    finally:
-        instances.close()
+    a = instances.start("a", env={"KEYBROKER_FAIL": "turn.after_commit:kill:5"})
+    yield instances, a, instances.start("b")
+    instances.close()
+
+
+@pytest.mark.parametrize("profile", ["service", "process"])
+def test_repeat_of_a_request_whose_reply_was_lost_takes_the_lease_up(dying, litellm, profile):
+    instances, a, b = dying
+    broker, number = instances.broker, 0
+    with Holder(broker) as peer:
+        while a.running:
+            number += 1
+            asked = {"profile": profile, "bind": "connection", "request_id": f"r{number}", "timeout_ms": 20000}
+            try:
+                reply = peer.call("acquire", **asked)
+            except (Closed, OSError):
+                reply = peer.call("acquire", **asked)
+        assert a.process.wait(10) == -signal.SIGKILL and instances.wait_leader(a) is b
+        rows = broker.rows("SELECT id FROM lease WHERE request_id = ?", f"r{number}")
+        assert rows == [{"id": reply["lease"]}] and reply["lease"] in leases(broker)
+        assert litellm.chat(reply["api_key"])[0] == 200
+        peer.hang_up()
+        wait_until(lambda: reply["lease"] not in leases(broker), what="its end")
+    if profile == "process":
+        wait_gone(litellm, reply["api_key"])
+        wait_until(lambda: len(ours(litellm, broker.user_id)) == 1, what="the shared key alone")
+
+
+@pytest.mark.parametrize("args", [("--for-parent",), ()], ids=["for-parent", "ttl"])
+def test_command_repeats_its_request_over_a_change_of_leader(dying, litellm, args):
+    """The descriptor goes with each attempt, and the same request_id: one lease, one key."""
+    instances, a, b = dying
+    runs = 0
+    while a.running:
+        key = instances.broker.cli("get", "-p", "process", *args).ok().strip()
+        runs += 1
+    assert a.process.wait(10) == -signal.SIGKILL and instances.wait_leader(a) is b
+    assert litellm.chat(key)[0] == 200
+    assert len(leases(instances.broker)) == runs
+    wait_until(lambda: len(ours(litellm, instances.broker.user_id)) == runs + 1, what="no key without a lease")
