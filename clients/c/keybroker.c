@@ -88,7 +88,7 @@ enum keybroker_code keybroker_acquire(struct keybroker *k, const struct keybroke
 		CALL_PARAM_INT("min_valid_ms",
 			       request->min_valid_ms > 0 ? request->min_valid_ms : -1),
 		CALL_PARAM_TEXT("request_id", request_id ? request_id : drawn),
-		CALL_PARAM_FD("for_pid", request->for_pid ? request->pidfd : -1),
+		CALL_PARAM_FD("for_pid", request->for_pid ? *request->for_pid : -1),
 		CALL_PARAM_BOOL("refreshable", !request->fixed),
 	};
 	const struct call call = { "acquire", params, ARRAY_SIZE(params) - (request->lease != NULL),

@@ -69,11 +69,8 @@ void keybroker_close(struct keybroker *k); /* takes NULL */
 /* The path of the socket that accepted; valid until keybroker_close(). */
 const char *keybroker_socket_path(const struct keybroker *k);
 
-/*
- * What ends a lease: the end of the process, its TTL, the end of the connection. A connection lease
- * is lost with the handle. After a change of the broker's leader, which shows in the next call
- * alone, the lease must be taken up again within 10 s: by an acquire with `lease`.
- */
+/* What ends a lease. A connection lease ends with the handle; when a call has connected anew, it
+ * must be taken up within 10 s: by an acquire with `lease`. */
 enum keybroker_bind { KEYBROKER_BIND_PROCESS, KEYBROKER_BIND_TTL, KEYBROKER_BIND_CONNECTION };
 
 /* What to acquire. All zero: the profile "service", bound to this process. */
@@ -81,12 +78,10 @@ struct keybroker_request {
 	const char *profile;
 	const char *lease; /* read the key of this lease again instead */
 	enum keybroker_bind bind;
-	bool fixed;	/* the key goes where it cannot be replaced (an environment variable) */
-	int64_t ttl_ms; /* KEYBROKER_BIND_TTL; 0: the broker's default */
-	/* KEYBROKER_BIND_PROCESS: the lease is not this process's but of an ancestor with the same
-	 * uid, whose pidfd this is (borrowed). */
-	bool for_pid;
-	int pidfd;
+	bool fixed;	    /* the key goes where it cannot be replaced (an environment variable) */
+	int64_t ttl_ms;	    /* KEYBROKER_BIND_TTL; 0: the broker's default */
+	const int *for_pid; /* KEYBROKER_BIND_PROCESS: the pidfd of an ancestor of the same uid,
+			       which is to have the lease; NULL: this process has it */
 	int64_t min_valid_ms;	/* 0: the broker's default */
 	const char *request_id; /* NULL: a random one, so that a repeat after a lost connection gets
 				   the same key */

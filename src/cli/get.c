@@ -121,8 +121,8 @@ int command_get(struct cli *c)
 		.fixed = true, /* a printed key is out of the broker's reach */
 		.ttl_ms = c->options.ttl_ms,
 		.min_valid_ms = c->options.min_valid_ms,
-		.pidfd = -1,
 	};
+	int pidfd = -1;
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
 	_cleanup_(keybroker_lease_freep) struct keybroker_lease *l = NULL;
 	struct keybroker_error e;
@@ -130,14 +130,15 @@ int command_get(struct cli *c)
 	if (!format)
 		return cli_usage(c, "--format: \"%s\" is none of key, env, json",
 				 c->options.format);
-	int r = get_whom(c, &request.pidfd);
+	int r = get_whom(c, &pidfd);
 	if (r == CLI_OK)
 		r = cli_connect(c, false, &k);
 	if (r != CLI_OK)
 		return r;
-	request.for_pid = request.pidfd >= 0;
-	if (request.for_pid)
+	if (pidfd >= 0) {
+		request.for_pid = &pidfd;
 		request.bind = KEYBROKER_BIND_PROCESS;
+	}
 	patience_begin(c);
 	enum keybroker_code code = keybroker_acquire(k, &request, &l, &e);
 	patience_end();

@@ -15,8 +15,7 @@ struct peer {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;	     /* 0: a foreign pid namespace */
-	uint64_t start_time; /* of the process, clock ticks since boot (/proc/PID/stat, field 22);
-				where pid is 0, a number that no other process of this boot has; 0
+	uint64_t start_time; /* of the process, clock ticks since boot (/proc/PID/stat, field 22); 0
 				unknown */
 	gid_t groups[PEER_GROUPS_MAX];
 	size_t n_groups;

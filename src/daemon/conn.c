@@ -175,7 +175,6 @@ void conn_drain(struct conn *c)
 		return;
 	c->state = CONN_DRAINING;
 	c->more = false;
-	fd_close(&c->passed);
 	buf_deinit(&c->in);
 }
 

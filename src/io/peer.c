@@ -103,8 +103,6 @@ static int peer_read_process(struct peer *p, int pidfd)
 {
 	int r;
 
-	if (pidfd >= 0 && p->pid == 0)
-		p->start_time = process_identity(pidfd);
 	if (pidfd < 0 || p->pid <= 0)
 		return 0;
 	r = process_start_time(p->pid, &p->start_time);

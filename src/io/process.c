@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -23,7 +22,6 @@
 #define PROCESS_STATUS_MAX 1024 /* of /proc/PID/status; the uids are near its beginning */
 #define PROCESS_PARENT_FIELD 4
 #define PROCESS_START_FIELD 22
-#define PROCESS_PIDFS 0x50494446 /* PID_FS_MAGIC, Linux 6.9; the headers of Debian 12 are older */
 
 int process_open(pid_t pid)
 {
@@ -136,16 +134,6 @@ int process_pid_of(int pidfd, pid_t *ret)
 		return -ESRCH;
 	*ret = pid;
 	return 0;
-}
-
-uint64_t process_identity(int pidfd)
-{
-	struct statfs fs;
-	struct stat st;
-
-	if (fstatfs(pidfd, &fs) < 0 || fs.f_type != PROCESS_PIDFS || fstat(pidfd, &st) < 0)
-		return 0;
-	return st.st_ino;
 }
 
 bool process_ended(int pidfd)

@@ -20,8 +20,6 @@ int process_uids(pid_t pid, uid_t *ret_real, uid_t *ret_effective) _must_check_;
 /* The pid behind a pidfd; 0: of a foreign pid namespace. -EBADF: it is no pidfd; -ESRCH: ended and
  * forgotten. Not logged. */
 int process_pid_of(int pidfd, pid_t *ret) _must_check_;
-/* A number that no other process of this boot has; 0: the kernel is older than 6.9. */
-uint64_t process_identity(int pidfd);
 /* True if the process behind the pidfd has ended. */
 bool process_ended(int pidfd);
 /*

@@ -263,6 +263,19 @@ def test_unfinished_requests_hold_one_descriptor_each(counted):
     settled(broker, count - 2)  # socket and pidfd of the peer go, too
 
 
+def test_peer_that_never_finishes_its_request_loses_its_descriptor(make_broker):
+    need_root("to read a non-dumpable daemon's descriptors")
+    broker = make_broker(timing={"idle_reap_ms": 500}).start()
+    broker.wait_ready()
+    with broker.rpc() as connection:
+        connection.call("whoami")
+        count = descriptors(broker)
+        socket.send_fds(connection.socket, [b"\x94"], [0])
+        settled(broker, count + 1)
+        connection.wait_closed()
+        settled(broker, count - 2)
+
+
 def test_garbage_with_descriptors_leaves_none(counted):
     broker, connection, count = counted
     socket.send_fds(connection.socket, [b"\xc1 no message"], [0, 1, 2])

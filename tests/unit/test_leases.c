@@ -418,34 +418,6 @@ static void test_a_repeated_request_finds_its_lease(void **state)
 	(void)close(p.pidfd);
 }
 
-static void test_an_ended_lease_is_never_revived(void **state)
-{
-	struct lease_row row = test_lease("lease-1"), to = test_lease("lease-2");
-
-	(void)state;
-	to.state = LEASE_REVOKED;
-	to.ended_at_ms = 5;
-	lease_row_set(&row, LEASE_SET_STATE, &to);
-	assert_int_equal(row.state, LEASE_REVOKED);
-	assert_int_equal(row.ended_at_ms, 5);
-	assert_string_equal(row.id, "lease-1");
-	for (int state_of = LEASE_ACTIVE; state_of <= LEASE_REVOKED; state_of++) {
-		to.state = (enum lease_state)state_of;
-		to.ended_at_ms = 6;
-		lease_row_set(&row, LEASE_SET_STATE, &to);
-		assert_int_equal(row.state, LEASE_REVOKED);
-		assert_int_equal(row.ended_at_ms, 5);
-	}
-	to.ends_at_ms = 7;
-	lease_row_set(&row, LEASE_SET_ENDS_AT, &to);
-	assert_int_equal(row.ends_at_ms, 7);
-	assert_string_equal(row.key_id, "key-1");
-	(void)snprintf(to.key_id, sizeof(to.key_id), "key-2");
-	lease_row_set(&row, LEASE_SET_KEY, &to);
-	assert_string_equal(row.key_id, "key-2");
-	assert_int_equal(row.ends_at_ms, 7);
-}
-
 static void test_a_lease_moves_to_another_key(void **state)
 {
 	struct broker *b = *state;
@@ -499,7 +471,6 @@ int main(void)
 		BROKER_TEST(test_a_process_that_ends_while_its_release_fails),
 		cmocka_unit_test(test_a_lease_belongs_to_its_uid_and_process),
 		BROKER_TEST(test_a_repeated_request_finds_its_lease),
-		cmocka_unit_test(test_an_ended_lease_is_never_revived),
 		BROKER_TEST(test_a_lease_moves_to_another_key),
 		BROKER_TEST(test_all_leases_can_be_walked),
 	};
