@@ -63,6 +63,8 @@ static int call_pack_param(struct buf *b, const struct call_param *p)
 		return pack_bool(b, p->number != 0);
 	case CALL_INTS:
 		return call_pack_ints(b, p->numbers, (size_t)p->number);
+	case CALL_FD:
+		return pack_bool(b, true);
 	}
 	return 0;
 }
@@ -87,13 +89,23 @@ static int call_pack(struct buf *b, uint32_t id, const struct call_attempt *a)
 	return r;
 }
 
+/* The descriptor that goes with the request; -1: none. */
+static int call_fd(const struct call *call)
+{
+	for (size_t i = 0; i < call->n_params; i++)
+		if (call->params[i].type == CALL_FD)
+			return (int)call->params[i].number;
+	return -1;
+}
+
 static enum keybroker_code call_send(struct keybroker *k, uint32_t id, const struct call_attempt *a,
 				     struct keybroker_error *e)
 {
 	struct buf b = BUF_INIT(message_request_limits.bytes);
 	int r = call_pack(&b, id, a);
 	enum keybroker_code code =
-		r < 0 ? fault_pack(e, r) : wire_send(&k->wire, b.data, b.len, a->deadline_ms, e);
+		r < 0 ? fault_pack(e, r)
+		      : wire_send(&k->wire, &b, call_fd(a->call), a->deadline_ms, e);
 
 	buf_deinit(&b);
 	return code;

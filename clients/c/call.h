@@ -10,13 +10,15 @@
 struct message;
 struct value;
 
-enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL, CALL_INTS };
+enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL, CALL_INTS, CALL_FD };
 
 struct call_param {
 	const char *name;
 	enum call_param_type type;
-	const char *text;	/* NULL: left out */
-	int64_t number;		/* CALL_INT: < 0 is left out; CALL_INTS: how many */
+	const char *text; /* NULL: left out */
+	/* CALL_INT: < 0 is left out; CALL_FD too, else `true` is sent, and the descriptor
+	 * (borrowed) goes with the request; CALL_INTS: how many */
+	int64_t number;
 	const int64_t *numbers; /* CALL_INTS: borrowed */
 };
 
@@ -26,6 +28,8 @@ struct call_param {
 	((struct call_param){ (param), CALL_BOOL, NULL, (value), NULL })
 #define CALL_PARAM_INTS(param, values, n) \
 	((struct call_param){ (param), CALL_INTS, NULL, (int64_t)(n), (values) })
+
+#define CALL_PARAM_FD(param, value) ((struct call_param){ (param), CALL_FD, NULL, (value), NULL })
 
 struct call {
 	const char *method;

@@ -68,7 +68,9 @@ enum keybroker_code keybroker_acquire(struct keybroker *k, const struct keybroke
 				      struct keybroker_lease **ret,
 				      struct keybroker_error *ret_error)
 {
-	static const char *const binds[] = { "process", "ttl" };
+	static const char *const binds[] = { [KEYBROKER_BIND_PROCESS] = "process",
+					     [KEYBROKER_BIND_TTL] = "ttl",
+					     [KEYBROKER_BIND_CONNECTION] = "connection" };
 	char drawn[2 * KEYBROKER_REQUEST_ID_BYTES + 1];
 	const char *request_id = request->request_id;
 	struct message *reply = NULL;
@@ -76,7 +78,7 @@ enum keybroker_code keybroker_acquire(struct keybroker *k, const struct keybroke
 	if (!request_id && keybroker_draw_request_id(drawn) < 0)
 		return fault_set(ret_error, KEYBROKER_INTERNAL, "no random bytes");
 	/* a lease that exists has its binding */
-	const char *bind = request->lease ? NULL : binds[request->bind == KEYBROKER_BIND_TTL];
+	const char *bind = request->lease ? NULL : binds[request->bind];
 	const char *profile = request->profile ? request->profile : "service";
 	const struct call_param params[] = {
 		CALL_PARAM_TEXT("profile", request->lease ? NULL : profile),
@@ -86,6 +88,7 @@ enum keybroker_code keybroker_acquire(struct keybroker *k, const struct keybroke
 		CALL_PARAM_INT("min_valid_ms",
 			       request->min_valid_ms > 0 ? request->min_valid_ms : -1),
 		CALL_PARAM_TEXT("request_id", request_id ? request_id : drawn),
+		CALL_PARAM_FD("for_pid", request->for_pid ? *request->for_pid : -1),
 		CALL_PARAM_BOOL("refreshable", !request->fixed),
 	};
 	const struct call call = { "acquire", params, ARRAY_SIZE(params) - (request->lease != NULL),
@@ -209,4 +212,9 @@ int64_t keybroker_lease_refresh_at_ms(const struct keybroker_lease *l)
 int64_t keybroker_lease_ends_at_ms(const struct keybroker_lease *l)
 {
 	return keybroker_int(keybroker_lease_result(l), "lease_ends_at_ms");
+}
+
+int64_t keybroker_lease_ttl_ms(const struct keybroker_lease *l)
+{
+	return keybroker_int(keybroker_lease_result(l), "ttl_ms");
 }

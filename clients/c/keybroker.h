@@ -69,15 +69,19 @@ void keybroker_close(struct keybroker *k); /* takes NULL */
 /* The path of the socket that accepted; valid until keybroker_close(). */
 const char *keybroker_socket_path(const struct keybroker *k);
 
-enum keybroker_bind { KEYBROKER_BIND_PROCESS, KEYBROKER_BIND_TTL };
+/* What ends a lease. A connection lease ends with the handle; when a call has connected anew, it
+ * must be taken up within 10 s: by an acquire with `lease`. */
+enum keybroker_bind { KEYBROKER_BIND_PROCESS, KEYBROKER_BIND_TTL, KEYBROKER_BIND_CONNECTION };
 
 /* What to acquire. All zero: the profile "service", bound to this process. */
 struct keybroker_request {
 	const char *profile;
 	const char *lease; /* read the key of this lease again instead */
 	enum keybroker_bind bind;
-	bool fixed;	/* the key goes where it cannot be replaced (an environment variable) */
-	int64_t ttl_ms; /* KEYBROKER_BIND_TTL; 0: the broker's default */
+	bool fixed;	    /* the key goes where it cannot be replaced (an environment variable) */
+	int64_t ttl_ms;	    /* KEYBROKER_BIND_TTL; 0: the broker's default */
+	const int *for_pid; /* KEYBROKER_BIND_PROCESS: the pidfd of an ancestor of the same uid,
+			       which is to have the lease; NULL: this process has it */
 	int64_t min_valid_ms;	/* 0: the broker's default */
 	const char *request_id; /* NULL: a random one, so that a repeat after a lost connection gets
 				   the same key */
@@ -110,3 +114,5 @@ int64_t keybroker_lease_generation(const struct keybroker_lease *l);
 int64_t keybroker_lease_expires_at_ms(const struct keybroker_lease *l);
 int64_t keybroker_lease_refresh_at_ms(const struct keybroker_lease *l);
 int64_t keybroker_lease_ends_at_ms(const struct keybroker_lease *l);
+/* How long a TTL lease was made for: less than asked if a rule caps it. 0 for others. */
+int64_t keybroker_lease_ttl_ms(const struct keybroker_lease *l);

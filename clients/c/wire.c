@@ -87,21 +87,41 @@ static enum keybroker_code wire_failed(const struct wire *w, struct keybroker_er
 			 r == 0 ? "it was closed" : strerror(-r));
 }
 
-enum keybroker_code wire_send(struct wire *w, const uint8_t *data, size_t n, int64_t deadline_ms,
+/* What the socket takes of `n` bytes; the descriptor goes with the first of them. */
+static ssize_t wire_send_some(const struct wire *w, uint8_t *data, size_t n, int fd)
+{
+	union {
+		struct cmsghdr header; /* for its alignment */
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { .iov_base = data, .iov_len = n };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = sizeof(control.bytes);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	}
+	return sendmsg(w->fd, &m, MSG_NOSIGNAL);
+}
+
+enum keybroker_code wire_send(struct wire *w, const struct buf *data, int fd, int64_t deadline_ms,
 			      struct keybroker_error *e)
 {
-	while (n > 0) {
-		ssize_t sent = send(w->fd, data, n, MSG_NOSIGNAL);
+	for (size_t done = 0; done < data->len;) {
+		ssize_t sent =
+			wire_send_some(w, data->data + done, data->len - done, done == 0 ? fd : -1);
 		int r = 0;
 
-		if (sent >= 0) {
-			data += sent;
-			n -= (size_t)sent;
-		} else if (errno == EAGAIN) {
+		if (sent >= 0)
+			done += (size_t)sent;
+		else if (errno == EAGAIN)
 			r = wire_wait(w, POLLOUT, deadline_ms);
-		} else if (errno != EINTR) {
+		else if (errno != EINTR)
 			r = -errno;
-		}
 		if (r < 0)
 			return wire_failed(w, e, r);
 	}

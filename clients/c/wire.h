@@ -25,8 +25,9 @@ void wire_pause(int64_t ms, int64_t deadline_ms);
 
 /* 0, or the negative errno of connect() (-ETIMEDOUT at the deadline), not logged. */
 int wire_connect(struct wire *w, const char *path, int64_t deadline_ms) _must_check_;
-/* KEYBROKER_OK, KEYBROKER_LOST, KEYBROKER_TIMEOUT, with the error filled. */
-enum keybroker_code wire_send(struct wire *w, const uint8_t *data, size_t n, int64_t deadline_ms,
+/* All of `data`, and with its first byte the descriptor `fd` unless that is -1. KEYBROKER_OK,
+ * KEYBROKER_LOST, KEYBROKER_TIMEOUT, with the error filled. */
+enum keybroker_code wire_send(struct wire *w, const struct buf *data, int fd, int64_t deadline_ms,
 			      struct keybroker_error *e) _must_check_;
 /* One whole message of any kind, to be freed. As wire_receive(). */
 enum keybroker_code wire_next(struct wire *w, int64_t deadline_ms, struct message **ret,

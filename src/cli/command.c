@@ -21,8 +21,8 @@ static const struct command command_rows[] = {
 	  "and removes it at the end; the old key works for the grace (5 min), so CMD may read the\n"
 	  "file when it likes, or after a --watch-signal.\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
-	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_MIN_VALID, false, 0, command_get,
-	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
+	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_FOR | OPT_MIN_VALID, false, 0, command_get,
+	  "With --for-parent or --for-pid it is that process's, as long as that runs. The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
 	  "OPENAI_BASE_URL as lines for a shell or an environment file, --format json everything.\n" },
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
@@ -48,7 +48,7 @@ static const struct command command_rows[] = {
 	  "clients live on expire, the first to the last, if LiteLLM cannot be reached until then;\n"
 	  "new: what new callers get meanwhile.\n" },
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
-	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
+	  "BOUND TO says what ends a lease: its process, its connection, its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },
 	{ "rotate", "[PROFILE]", "Replace the key of a shared profile (admin; default: service)",
 	  OPT_NOW, false, 1, command_rotate,

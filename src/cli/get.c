@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -11,8 +12,6 @@
 #include "cli/patience.h"
 #include "cli/text.h"
 #include "cli/when.h"
-
-enum { GET_SLACK_MS = 500 }; /* clocks may be set while we wait */
 
 static void get_print_key(const struct keybroker_lease *l)
 {
@@ -57,7 +56,7 @@ static const struct get_format *get_find_format(const struct cli *c)
 static void get_tell(const struct cli *c, const struct keybroker_lease *l)
 {
 	int64_t ends = keybroker_lease_ends_at_ms(l);
-	char when[WHEN_SIZE] = "without an end";
+	char when[WHEN_SIZE] = "with the process that it is for";
 
 	if (!isatty(STDOUT_FILENO))
 		return;
@@ -68,28 +67,62 @@ static void get_tell(const struct cli *c, const struct keybroker_lease *l)
 }
 
 /* The broker caps what is asked for; nobody should find out when the key stops working. */
-static void get_tell_cap(const struct cli *c, const struct keybroker_lease *l, int64_t asked_at_ms)
+static void get_tell_cap(const struct cli *c, const struct keybroker_lease *l)
 {
-	int64_t ends = keybroker_lease_ends_at_ms(l);
+	int64_t ttl = keybroker_lease_ttl_ms(l);
 	char when[WHEN_SIZE];
 
-	if (c->options.ttl_ms < 0 || ends == 0 ||
-	    ends - asked_at_ms >= c->options.ttl_ms - GET_SLACK_MS)
+	if (ttl == 0 || ttl >= c->options.ttl_ms)
 		return;
-	when_both(ends, cli_now_ms(), when);
+	when_both(keybroker_lease_ends_at_ms(l), cli_now_ms(), when);
 	cli_notice(c, "the lease ends earlier than asked for: %s", when);
+}
+
+static int get_open(const struct cli *c, pid_t pid, int *ret)
+{
+	int fd = pidfd_open(pid, 0);
+
+	if (fd < 0 && errno == ESRCH)
+		return cli_fail(c, CLI_DATA, "there is no process %d", (int)pid);
+	if (fd < 0)
+		return cli_fail(c, CLI_OS, "process %d: %s", (int)pid, strerror(errno));
+	*ret = fd;
+	return CLI_OK;
+}
+
+/* The process that the key is for; -1: none, it is for a time. */
+static int get_whom(const struct cli *c, int *ret)
+{
+	int64_t pid = c->options.for_pid;
+	pid_t parent = getppid();
+	int r;
+
+	if (pid < 0 && !c->options.for_parent)
+		return CLI_OK;
+	if (pid >= 0 && c->options.for_parent)
+		return cli_usage(c, "--for-parent and --for-pid don't go together");
+	if (c->options.ttl_ms >= 0)
+		return cli_usage(c, "--ttl does not go with --for-parent or --for-pid");
+	if (pid == 0 || pid > INT32_MAX)
+		return cli_usage(c, "--for-pid: %lld is no process id", (long long)pid);
+	r = get_open(c, c->options.for_parent ? parent : (pid_t)pid, ret);
+	/* who is still our parent is the one that was opened */
+	if (r == CLI_OK && c->options.for_parent && getppid() != parent)
+		r = cli_fail(c, CLI_DATA, "the parent has ended");
+	return r;
 }
 
 int command_get(struct cli *c)
 {
 	const struct get_format *format = get_find_format(c);
-	const struct keybroker_request request = {
+	struct keybroker_request request = {
 		.profile = c->options.profile,
 		.bind = KEYBROKER_BIND_TTL,
 		.fixed = true, /* a printed key is out of the broker's reach */
 		.ttl_ms = c->options.ttl_ms,
 		.min_valid_ms = c->options.min_valid_ms,
 	};
+	int pidfd = -1;
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
 	_cleanup_(keybroker_lease_freep) struct keybroker_lease *l = NULL;
 	struct keybroker_error e;
@@ -97,10 +130,15 @@ int command_get(struct cli *c)
 	if (!format)
 		return cli_usage(c, "--format: \"%s\" is none of key, env, json",
 				 c->options.format);
-	int64_t now = cli_now_ms();
-	int r = cli_connect(c, false, &k);
+	int r = get_whom(c, &pidfd);
+	if (r == CLI_OK)
+		r = cli_connect(c, false, &k);
 	if (r != CLI_OK)
 		return r;
+	if (pidfd >= 0) {
+		request.for_pid = &pidfd;
+		request.bind = KEYBROKER_BIND_PROCESS;
+	}
 	patience_begin(c);
 	enum keybroker_code code = keybroker_acquire(k, &request, &l, &e);
 	patience_end();
@@ -115,6 +153,6 @@ int command_get(struct cli *c)
 		return CLI_IO;
 	}
 	get_tell(c, l);
-	get_tell_cap(c, l, now);
+	get_tell_cap(c, l);
 	return CLI_OK;
 }

@@ -28,6 +28,7 @@ enum {
 	OPT_OUT = 1 << 17,
 	OPT_PRUNE = 1 << 18,
 	OPT_AS = 1 << 19,
+	OPT_FOR = 1 << 20,	 /* whom a key is for */
 	OPT_SUPERVISE = 1 << 24, /* exec stays, as a process of its own */
 	OPT_NOW = 1 << 25,
 };
@@ -49,6 +50,8 @@ struct options {
 	const char *state, *seal_key, *export_file, *key_file, *out, *watch_signal;
 	struct option_texts heads;
 	int64_t from, to;
+	int64_t for_pid;
+	bool for_parent;
 	int64_t before_ms; /* Unix time */
 	bool json, quiet, help, version, keep_env, system, only_new, not_exported, now,
 		restart_on_rotate;

@@ -33,8 +33,9 @@ struct lease_row {
 	char request_id[REQUEST_ID_MAX];
 	uint64_t term;
 	int64_t granted_at_ms;
-	int64_t ends_at_ms;  /* Unix; TTL leases; 0 otherwise */
-	int64_t ended_at_ms; /* 0 while active */
+	int64_t ends_at_ms;   /* Unix; TTL leases; 0 otherwise */
+	int64_t ended_at_ms;  /* 0 while active */
+	int64_t ends_boot_ms; /* ends_at_ms by the clock of the boot `boot_id`; 0: unknown */
 };
 
 const char *lease_state_name(enum lease_state state);

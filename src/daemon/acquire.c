@@ -12,10 +12,12 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "daemon/account.h"
 #include "daemon/acquire_reply.h"
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
+#include "daemon/holders.h"
 #include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
@@ -30,8 +32,14 @@ static void acquire_free(struct acquire *a)
 		event_free(a->timer);
 	if (a->reread)
 		lease_unpin(a->lease);
+	fd_close(&a->holder_fd);
 	free(a->base_url);
 	free(a);
+}
+
+static int acquire_pidfd(const struct acquire *a)
+{
+	return a->holder_fd >= 0 ? a->holder_fd : request_pidfd(a->request);
 }
 
 static void acquire_leave(struct acquire *a)
@@ -133,7 +141,8 @@ static bool acquire_join(struct acquire *a)
 
 	if (a->reread || !a->request_id[0])
 		return true;
-	l = leases_find_request(a->d->leases, request_peer(a->request), a->profile, a->request_id);
+	l = leases_find_request(a->d->leases, request_peer(a->request)->uid, a->holder, a->profile,
+				a->request_id);
 	if (!l)
 		return true;
 	if (l->row.bind != a->bind || l->row.refreshable != a->refreshable) {
@@ -142,6 +151,7 @@ static bool acquire_join(struct acquire *a)
 	}
 	a->reread = true;
 	a->lease = l;
+	a->taken_up = lease_take_up(l, a->request);
 	lease_pin(l); /* until acquire_free() */
 	return true;
 }
@@ -162,7 +172,7 @@ static struct key *acquire_key(const struct acquire *a, struct key *offered)
 static void acquire_begin(struct acquire *a)
 {
 	struct lease *l = a->lease;
-	int r = lease_begin(l, request_pidfd(a->request));
+	int r = lease_begin(l, acquire_pidfd(a));
 
 	if (r == 0 && !(a->key && a->key->dead)) {
 		acquire_reply(a);
@@ -172,7 +182,9 @@ static void acquire_begin(struct acquire *a)
 		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
 			     "the key was taken away meanwhile; ask again");
 	else if (r == -ESRCH)
-		acquire_fail(a, PROTO_DENIED, -1, "the process has ended");
+		acquire_fail(a, PROTO_DENIED, -1,
+			     l->row.bind == LEASE_CONNECTION ? "the connection was closed"
+							     : "the process has ended");
 	else
 		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
 			     "the broker has no descriptor left to watch the process with");
@@ -234,15 +246,18 @@ static struct lease *acquire_lease(struct acquire *a, struct key *key)
 	memcpy(row.boot_id, a->d->boot_id, sizeof(row.boot_id));
 	if (key)
 		memcpy(row.key_id, key->row.id, sizeof(row.key_id));
-	if (a->bind == LEASE_TTL)
+	if (a->bind == LEASE_TTL) {
 		row.ends_at_ms = now.wall_ms + a->ttl_ms;
-	if (a->bind == LEASE_PROCESS) {
-		row.holder_pid = p->pid;
-		row.holder_start = p->start_time;
+		row.ends_boot_ms = now.boot_ms + a->ttl_ms; /* the clock may be set */
+	} else {
+		row.holder_pid = (pid_t)a->holder.pid;
+		row.holder_start = a->holder.start;
 	}
 	l = lease_new(a->d, &row, key);
-	l->ends_boot_ms =
-		now.boot_ms + a->ttl_ms; /* the clock may be set before this is on record */
+	if (a->holder_fd >= 0)
+		l->asker = (struct holder_id){ .pid = p->pid, .start = p->start_time };
+	if (a->bind == LEASE_CONNECTION)
+		(void)holder_connect(l, a->request); /* lease_begin() sees whether it lasted */
 	return l;
 }
 
@@ -284,10 +299,14 @@ static void acquire_audit(struct acquire *a, struct change *c)
 	memcpy(row->rule, a->rule, sizeof(row->rule));
 	memcpy(row->lease, a->lease->row.id, sizeof(row->lease));
 	if (a->reread)
-		(void)snprintf(row->detail, sizeof(row->detail), "read again");
+		(void)snprintf(row->detail, sizeof(row->detail), "%s",
+			       a->taken_up ? "taken up again" : "read again");
 	else if (a->key && a->key->pooled.taken)
 		(void)snprintf(row->detail, sizeof(row->detail), "from the pool: %s",
 			       a->key->row.alias);
+	else if (a->holder_fd >= 0)
+		(void)snprintf(row->detail, sizeof(row->detail), "for process %d",
+			       (int)a->holder.pid);
 }
 
 /* A refreshable lease moves to the profile's current key. */
@@ -306,7 +325,7 @@ static bool acquire_can_watch(const struct acquire *a)
 {
 	const struct peer *p = request_peer(a->request);
 
-	return request_pidfd(a->request) >= 0 && (p->pid != 0 || p->start_time != 0);
+	return acquire_pidfd(a) >= 0 && (a->holder_fd >= 0 || p->pid != 0 || p->start_time != 0);
 }
 
 /* A process that cannot be watched holds no lease that ends with it. */

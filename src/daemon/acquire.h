@@ -7,6 +7,7 @@
 
 #include "core/key.h"
 #include "core/lease.h"
+#include "daemon/leases.h"
 #include "proto/errors.h"
 
 struct daemon;
@@ -26,8 +27,10 @@ struct acquire {
 	char *base_url;
 	enum lease_bind bind;
 	bool refreshable;
-	int64_t ttl_ms;
-	int64_t max_leases; /* of its uid, by its rule */
+	struct holder_id holder; /* the process that it is for */
+	int holder_fd;		 /* its pidfd, owned; -1: the peer's */
+	int64_t ttl_ms;		 /* granted; 0: an old lease's is read again */
+	int64_t max_leases;	 /* of its uid, by its rule */
 	int64_t min_valid_ms;
 	bool min_valid_asked; /* by the caller; a default yields to what there is when upstream is
 				 away */
@@ -35,6 +38,7 @@ struct acquire {
 	char request_id[REQUEST_ID_MAX];
 	struct lease *lease; /* granted by it, or read again; pinned by the change that names it */
 	bool reread;
+	bool taken_up; /* a new leader had found it, and did not know who holds it */
 	bool extended; /* its key has been prolonged for it, or could not be */
 	bool mints;    /* its commit makes the key live */
 	struct key *key;

@@ -68,11 +68,11 @@ static int acquire_pack_models(struct buf *b, const struct profile *p)
 	return r;
 }
 
-#define ACQUIRE_TIMES 3
+#define ACQUIRE_TIMES 4
 
 struct acquire_time {
 	const char *name;
-	int64_t at; /* 0: left out */
+	int64_t ms; /* 0: left out */
 };
 
 static int acquire_pack_times(const struct acquire_time times[ACQUIRE_TIMES], struct buf *b)
@@ -80,10 +80,10 @@ static int acquire_pack_times(const struct acquire_time times[ACQUIRE_TIMES], st
 	int r = 0;
 
 	for (size_t i = 0; i < ACQUIRE_TIMES && r == 0; i++) {
-		if (times[i].at == 0)
+		if (times[i].ms == 0)
 			continue;
 		r = pack_text(b, times[i].name);
-		r = r < 0 ? r : pack_int(b, times[i].at);
+		r = r < 0 ? r : pack_int(b, times[i].ms);
 	}
 	return r;
 }
@@ -94,7 +94,8 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 	const struct acquire_time times[ACQUIRE_TIMES] = {
 		{ "expires_at_ms", a->key ? a->key->row.expires_at_ms : 0 },
 		{ "refresh_at_ms", acquire_refresh_at(a) },
-		{ "lease_ends_at_ms", a->lease->row.ends_at_ms }
+		{ "lease_ends_at_ms", a->lease->row.ends_at_ms },
+		{ "ttl_ms", a->bind == LEASE_TTL ? a->ttl_ms : 0 }
 	};
 	char hash[SHA256_HEX_SIZE];
 	char shown[9];
@@ -107,7 +108,7 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 	int r;
 
 	for (size_t i = 0; i < ACQUIRE_TIMES; i++)
-		n += times[i].at != 0;
+		n += times[i].ms != 0;
 	r = pack_map(b, n);
 	if (a->key)
 		memcpy(hash, a->key->row.hash, sizeof(hash));

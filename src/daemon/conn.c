@@ -35,6 +35,7 @@ void conn_move(struct conn *c, enum conn_place place)
 	if (c->place == CONN_READING)
 		(void)event_del(&c->read); /* fails for events never assigned only */
 	c->place = place;
+	conn_watch_ties(c);
 	/* a connection that cannot be watched would never wake again */
 	if (place == CONN_READING && event_add(&c->read, NULL) < 0)
 		conn_close(c);
@@ -109,6 +110,7 @@ void conn_close(struct conn *c)
 	conn_move(c, CONN_UNTOLD);
 	event_active(&c->set->work, 0, 0);
 	fd_close(&c->fd);
+	fd_close(&c->passed);
 	buf_deinit(&c->in);
 	buf_deinit(&c->out);
 	conn_charge(c);
@@ -118,7 +120,7 @@ void conn_close(struct conn *c)
 
 static void conn_free(struct conn *c)
 {
-	assert(c->state == CONN_GONE && TAILQ_EMPTY(&c->requests));
+	assert(c->state == CONN_GONE && TAILQ_EMPTY(&c->requests) && TAILQ_EMPTY(&c->ties));
 	conn_watch(c);
 	TAILQ_REMOVE(&c->set->places[c->place], c, of_place);
 	TAILQ_REMOVE(&c->set->all, c, of_all);
@@ -135,7 +137,7 @@ void conn_settle(struct conn *c)
 	conn_charge(c);
 	if (c->state == CONN_DRAINING && TAILQ_EMPTY(&c->requests) && c->out.len == 0)
 		conn_close(c);
-	if (c->state == CONN_GONE && TAILQ_EMPTY(&c->requests)) {
+	if (c->state == CONN_GONE && TAILQ_EMPTY(&c->requests) && TAILQ_EMPTY(&c->ties)) {
 		conn_free(c);
 		return;
 	}
@@ -144,7 +146,8 @@ void conn_settle(struct conn *c)
 	conn_watch(c);
 }
 
-/* Tells whoever waits for upstream that nobody waits for them; they free their requests. */
+/* Tells whoever waits for upstream that nobody waits for them; they free their requests. What was
+ * tied to the connection ends with it. */
 void conn_tell(struct conn *c)
 {
 	void (*gone)(struct request *);
@@ -152,6 +155,7 @@ void conn_tell(struct conn *c)
 
 	if (c->state == CONN_GONE)
 		conn_move(c, CONN_IDLE);
+	conn_end_ties(c);
 	for (;;) {
 		TAILQ_FOREACH (r, &c->requests, of_conn)
 			if (r->gone)
@@ -270,9 +274,11 @@ void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bo
 	c->peer = *peer;
 	c->fd = fd;
 	c->pidfd = pidfd;
+	c->passed = -1;
 	c->admin = admin;
 	c->unproven = !peer->pinned && !peer->ended;
 	TAILQ_INIT(&c->requests);
+	TAILQ_INIT(&c->ties);
 	/* these fail for a base that is NULL only */
 	(void)event_assign(&c->read, s->base, fd, EV_READ | EV_PERSIST, conn_on_read, c);
 	(void)event_assign(&c->write, s->base, fd, EV_WRITE | EV_PERSIST, conn_on_write, c);

@@ -49,8 +49,9 @@ struct conn {
 	struct conn_set *set;
 	struct account *account;
 	struct peer peer;
-	int fd;	   /* -1 once gone */
-	int pidfd; /* may be -1 */
+	int fd;	    /* -1 once gone */
+	int pidfd;  /* may be -1 */
+	int passed; /* a descriptor that came with the request that is being read; -1: none */
 	bool admin;
 	bool unproven; /* its process was found by number: the first bytes must be that process's */
 	bool stranger; /* and they were not */
@@ -70,6 +71,7 @@ struct conn {
 	int64_t charged;  /* of both, to the account */
 	struct event read, write;
 	struct request_list requests; /* not ended yet */
+	struct tie_list ties;	      /* what ends with it */
 	struct request *subscriber;   /* one of them, that stays: what is told to it may wait here
 					 as long as the peer likes; NULL: none */
 	TAILQ_ENTRY(conn) of_all, of_place, of_owing;
@@ -92,7 +94,7 @@ void conn_request_ended(struct conn *c);
 void conn_close(struct conn *c);
 /* No more is read; what was asked is still answered, unless it waits for upstream. */
 void conn_drain(struct conn *c);
-/* Calls `gone` of each request that has one. From the loop only. */
+/* Calls `ended` of each tie and `gone` of each request that has one. From the loop only. */
 void conn_tell(struct conn *c);
 /* Brings the account up to date with what this connection has buffered. */
 void conn_charge(struct conn *c);
@@ -102,6 +104,13 @@ void conn_move(struct conn *c, enum conn_place place);
 /* May the connection, for its uid, have one more request without a reply; read more bytes? */
 bool conn_has_room_to_wait(const struct conn *c);
 bool conn_has_room_to_read(const struct conn *c);
+
+/* --- conn_ties.c --- */
+
+/* Calls `ended` of each tie. From the loop only. */
+void conn_end_ties(struct conn *c);
+/* Of a connection with ties that is not read now, the end is looked for all the same. */
+void conn_watch_ties(struct conn *c);
 
 /* --- conn_input.c --- */
 

@@ -1,5 +1,5 @@
 /*
- * What a connection does with bytes: recv() into the set's scratch, whole messages from there to
+ * What a connection does with bytes: received into the set's scratch, whole messages from there to
  * the handler, the rest into the connection's own buffer. Handlers are called from here only, from
  * the loop; their replies may close the connection meanwhile, but never free it.
  */
@@ -10,9 +10,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/fd.h"
 #include "daemon/account.h"
 #include "daemon/conn_set.h"
-#include "io/peer.h"
+#include "io/receive.h"
 
 static void conn_answer_error(struct conn *c, int64_t id, enum proto_error code, const char *text)
 {
@@ -146,27 +147,24 @@ static void conn_end_of_input(struct conn *c)
 		conn_drain(c);
 }
 
-/* -1 and errno, as recv(). */
-static ssize_t conn_receive_first(struct conn *c)
-{
-	pid_t sender = 0;
-	ssize_t n = peer_receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &sender);
-
-	if (n > 0) {
-		c->unproven = false;
-		c->stranger = sender != c->peer.pid;
-	}
-	if (n < 0)
-		errno = (int)-n;
-	return n < 0 ? -1 : n;
-}
-
 static void conn_receive(struct conn *c)
 {
-	ssize_t n = c->unproven
-			    ? conn_receive_first(c)
-			    : recv(c->fd, c->set->scratch, sizeof(c->set->scratch), MSG_DONTWAIT);
+	pid_t sender = 0;
+	int passed;
+	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &passed,
+			    c->unproven ? &sender : NULL);
 
+	if (n > 0 && c->unproven) {
+		c->unproven = false;
+		c->stranger = sender != c->peer.pid;
+		/* the first message alone was to prove it; it fails for no socket */
+		(void)setsockopt(c->fd, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
+	}
+
+	if (passed >= 0) {
+		fd_close(&c->passed);
+		c->passed = passed;
+	}
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);
 		explicit_bzero(c->set->scratch, (size_t)n);
@@ -175,6 +173,8 @@ static void conn_receive(struct conn *c)
 	} else if (errno != EAGAIN && errno != EINTR) {
 		conn_close(c);
 	}
+	if (c->in.len == 0) /* no request is left that it could be for */
+		fd_close(&c->passed);
 	conn_charge(c);
 	/* half a request is not worth more than the uid may have buffered */
 	if (c->in.len > 0 && !c->more && c->account->buffered > c->set->limits.buffered_bytes)

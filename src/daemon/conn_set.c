@@ -79,6 +79,11 @@ static void conn_set_on_reap(evutil_socket_t fd _unused_, short what _unused_, v
 	conn_set_reap(userdata);
 }
 
+static void conn_set_on_ties(evutil_socket_t fd _unused_, short what _unused_, void *userdata)
+{
+	conn_set_look_at_ties(userdata);
+}
+
 void conn_set_init(struct conn_set *s)
 {
 	TAILQ_INIT(&s->all);
@@ -89,6 +94,7 @@ void conn_set_init(struct conn_set *s)
 	/* these fail for a base that is NULL only */
 	(void)event_assign(&s->work, s->base, -1, 0, conn_set_on_work, s);
 	(void)evtimer_assign(&s->reap, s->base, conn_set_on_reap, s);
+	(void)evtimer_assign(&s->ties, s->base, conn_set_on_ties, s);
 }
 
 void conn_set_deinit(struct conn_set *s)
@@ -96,12 +102,13 @@ void conn_set_deinit(struct conn_set *s)
 	struct conn *c;
 
 	while ((c = TAILQ_FIRST(&s->all))) {
-		assert(TAILQ_EMPTY(&c->requests));
+		assert(TAILQ_EMPTY(&c->requests) && TAILQ_EMPTY(&c->ties));
 		conn_close(c);
 		conn_settle(c);
 	}
 	(void)event_del(&s->work);
 	(void)event_del(&s->reap);
+	(void)event_del(&s->ties);
 }
 
 void conn_set_limits(struct conn_set *s, const struct server_limits *limits)

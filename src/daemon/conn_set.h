@@ -31,7 +31,7 @@ struct conn_set {
 	struct conn_list all, places[CONN_N_PLACES];
 	struct conn_list owing; /* the peer owes the rest of a request, or to take its replies;
 				   oldest first */
-	struct event work, reap;
+	struct event work, reap, ties;
 	uint8_t scratch[CONN_SET_READ]; /* where recv() puts bytes; wiped after use */
 };
 
@@ -43,6 +43,8 @@ void conn_set_limits(struct conn_set *s, const struct server_limits *limits);
 void conn_set_begin_turn(struct conn_set *s);
 /* No connection is read any more; replies still leave. */
 void conn_set_stop(struct conn_set *s);
+/* conn_ties.c: looks at the connections with ties that are not read. */
+void conn_set_look_at_ties(struct conn_set *s);
 /* A clock that stands still while the machine sleeps: nobody owes more for that. */
 int64_t conn_set_now_ms(void);
 /* Has the timer run for whoever has owed longest, if it doesn't yet. */

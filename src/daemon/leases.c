@@ -1,40 +1,23 @@
-/* Active leases and their holders. A holder is one process, watched by one pidfd however many
- * leases it has. */
+/* Active leases: found by their ids and by the requests that they answer, ended by themselves or on
+ * demand. What holds them is in holders.c. */
 #include "daemon/leases.h"
 
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/fd.h"
-#include "base/log.h"
 #include "base/text.h"
 #include "core/audit.h"
 #include "daemon/account.h"
 #include "daemon/daemon.h"
+#include "daemon/holders.h"
 #include "daemon/keys.h"
 #include "daemon/rotation.h"
 #include "daemon/turn.h"
-#include "io/process.h"
 
 #define LEASE_RETRY_MS 1000
-
-struct holder_id {
-	int64_t pid;
-	uint64_t start;
-};
-
-struct holder {
-	struct leases *leases;
-	struct holder_id id;
-	struct lease_list held;
-	int pidfd;
-	struct event *ended;
-	UT_hash_handle by_process;
-};
 
 struct leases {
 	struct daemon *d;
@@ -49,26 +32,6 @@ struct leases *leases_new(struct daemon *d)
 
 	leases->d = d;
 	return leases;
-}
-
-static void holder_free(struct holder *h)
-{
-	HASH_DELETE(by_process, h->leases->holders, h);
-	event_free(h->ended);
-	fd_close(&h->pidfd);
-	free(h);
-}
-
-static void lease_detach(struct lease *l)
-{
-	struct holder *h = l->holder;
-
-	if (!h)
-		return;
-	TAILQ_REMOVE(&h->held, l, of_holder);
-	l->holder = NULL;
-	if (TAILQ_EMPTY(&h->held))
-		holder_free(h);
 }
 
 bool lease_is_stale(const struct lease *l)
@@ -88,7 +51,7 @@ static void lease_unindex(struct lease *l)
 static void lease_free(struct lease *l)
 {
 	lease_unindex(l);
-	lease_detach(l);
+	holder_leave(l);
 	if (l->timer)
 		event_free(l->timer);
 	if (l->key)
@@ -113,11 +76,19 @@ void leases_free(struct leases *leases)
 	free(leases);
 }
 
-static void lease_request_set(struct lease_request *to, int64_t uid, const char *profile,
-			      const char *request_id)
+struct holder_id lease_holder_id(const struct lease_row *row)
+{
+	if (row->bind == LEASE_TTL)
+		return (struct holder_id){ 0 };
+	return (struct holder_id){ .pid = row->holder_pid, .start = row->holder_start };
+}
+
+static void lease_request_set(struct lease_request *to, uid_t uid, struct holder_id holder,
+			      const char *profile, const char *request_id)
 {
 	memset(to, 0, sizeof(*to));
 	to->uid = uid;
+	to->holder = holder;
 	text_copy(to->profile, sizeof(to->profile), profile);
 	text_copy(to->request_id, sizeof(to->request_id), request_id);
 }
@@ -129,13 +100,10 @@ static void lease_index(struct lease *l)
 
 	if (!l->row.request_id[0])
 		return;
-	lease_request_set(&l->request, l->row.uid, l->row.profile, l->row.request_id);
-	if (l->row.bind == LEASE_PROCESS) {
-		l->request.pid = l->row.holder_pid;
-		l->request.start = l->row.holder_start;
-	}
+	lease_request_set(&l->request, l->row.uid, lease_holder_id(&l->row), l->row.profile,
+			  l->row.request_id);
 	HASH_FIND(by_request, leases->by_request, &l->request, sizeof(l->request), first);
-	if (first && lease_is_stale(first))
+	if (first && (first->ending || lease_is_stale(first)))
 		lease_unindex(TAKE(first));
 	l->indexed = !first;
 	if (l->indexed)
@@ -167,63 +135,6 @@ static void lease_count(struct lease *l, int by)
 		l->key->n_fixed += (unsigned)by;
 }
 
-/* Each ends by itself; one that cannot be written down now tries again. */
-static void holder_on_end(int fd, short what, void *userdata)
-{
-	struct holder *h = userdata;
-	struct lease *l, *next;
-
-	(void)fd;
-	(void)what;
-	(void)event_del(h->ended);
-	for (l = TAILQ_FIRST(&h->held); l; l = next) {
-		next = TAILQ_NEXT(l, of_holder);
-		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
-	}
-}
-
-static struct holder *holder_new(struct leases *leases, const struct holder_id *id, int pidfd)
-{
-	struct holder *h = xcalloc(1, sizeof(*h));
-
-	h->leases = leases;
-	h->id = *id;
-	TAILQ_INIT(&h->held);
-	h->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
-	if (h->pidfd >= 0)
-		h->ended = event_new(leases->d->base, h->pidfd, EV_READ | EV_PERSIST, holder_on_end,
-				     h);
-	if (!h->ended || event_add(h->ended, NULL) < 0) {
-		log_error("no descriptor to watch process %d with: %s", (int)id->pid,
-			  strerrordesc_np(errno));
-		if (h->ended)
-			event_free(h->ended);
-		fd_close(&h->pidfd);
-		free(h);
-		return NULL;
-	}
-	HASH_ADD(by_process, leases->holders, id, sizeof(h->id), h);
-	return h;
-}
-
-static int lease_watch(struct lease *l, int pidfd)
-{
-	struct leases *leases = l->d->leases;
-	struct holder_id id = { .pid = l->row.holder_pid, .start = l->row.holder_start };
-	struct holder *h;
-
-	HASH_FIND(by_process, leases->holders, &id, sizeof(id), h);
-	if (pidfd < 0 || process_ended(pidfd))
-		return -ESRCH;
-	if (!h)
-		h = holder_new(leases, &id, pidfd);
-	if (!h)
-		return -EMFILE;
-	l->holder = h;
-	TAILQ_INSERT_TAIL(&h->held, l, of_holder);
-	return 0;
-}
-
 static void lease_on_timer(int fd, short what, void *userdata)
 {
 	struct lease *l = userdata;
@@ -232,7 +143,7 @@ static void lease_on_timer(int fd, short what, void *userdata)
 	(void)what;
 	if (l->due)
 		lease_end(l, l->due_state, l->due, NULL, NULL, NULL);
-	else if (l->row.bind == LEASE_TTL && l->ends_boot_ms > clock_now().boot_ms)
+	else if (l->ends_boot_ms > clock_now().boot_ms)
 		lease_look_again(l); /* renewed, or over a day away */
 	else
 		lease_end(l, l->row.bind == LEASE_TTL ? LEASE_EXPIRED : LEASE_RELEASED,
@@ -252,18 +163,9 @@ static void lease_timer_in(struct lease *l, int64_t ms)
 			  &tv); /* fails only without memory, when the process ends anyway */
 }
 
-/* Its end is worked out once, on the clock that nobody sets. */
-static void lease_arm(struct lease *l)
-{
-	struct instant now = clock_now();
-
-	l->ends_boot_ms = now.boot_ms + l->row.ends_at_ms - now.wall_ms;
-	lease_look_again(l);
-}
-
 void lease_look_again(struct lease *l)
 {
-	if (l->row.bind == LEASE_TTL)
+	if (l->ends_boot_ms)
 		lease_timer_in(l, l->ends_boot_ms - clock_now().boot_ms);
 }
 
@@ -283,19 +185,53 @@ void lease_move(struct lease *l, struct key *key)
 	}
 }
 
-int lease_begin(struct lease *l, int pidfd)
+/* It is committed: counts for its key, and is found by its id. */
+static void lease_enter(struct lease *l)
 {
 	l->counted = true;
 	lease_count(l, 1);
 	HASH_ADD_KEYPTR(by_id, l->d->leases->by_id, l->row.id, strlen(l->row.id), l);
-	if (l->row.bind == LEASE_TTL) {
-		if (l->ends_boot_ms)
-			lease_look_again(l);
-		else
-			lease_arm(l);
-		return 0;
+}
+
+int lease_begin(struct lease *l, int pidfd)
+{
+	lease_enter(l);
+	if (l->row.bind == LEASE_PROCESS)
+		return holder_join(&l->d->leases->holders, l, pidfd);
+	if (l->row.bind == LEASE_CONNECTION)
+		return l->tie.conn ? 0 : -ESRCH;
+	l->ends_boot_ms = l->row.ends_boot_ms;
+	lease_look_again(l);
+	return 0;
+}
+
+void lease_await(struct lease *l, int pidfd)
+{
+	lease_enter(l);
+	l->ends_boot_ms = clock_now().boot_ms + l->d->config->timing.takeover_ms;
+	lease_look_again(l);
+	if (pidfd >= 0) /* whatever comes of it: nobody else may take it up */
+		(void)!holder_join(&l->d->leases->holders, l, pidfd);
+}
+
+static bool lease_is_awaited(const struct lease *l)
+{
+	return l->row.bind != LEASE_TTL && l->ends_boot_ms != 0;
+}
+
+bool lease_take_up(struct lease *l, struct request *r)
+{
+	bool awaited = lease_is_awaited(l);
+
+	if (l->row.bind == LEASE_CONNECTION)
+		awaited = holder_connect(l, r) && awaited;
+	else if (awaited)
+		awaited = holder_join(&l->d->leases->holders, l, request_pidfd(r)) == 0;
+	if (awaited) {
+		l->ends_boot_ms = 0;
+		(void)evtimer_del(l->timer); /* fails for one that was never made */
 	}
-	return lease_watch(l, pidfd);
+	return awaited;
 }
 
 void lease_pin(struct lease *l)
@@ -323,14 +259,16 @@ struct lease_row *lease_pending(struct lease *l)
 
 void lease_settle(struct lease *l, bool committed)
 {
-	bool moved =
-		l->drafted && committed && l->counted && l->pending.ends_at_ms != l->row.ends_at_ms;
+	bool moved = l->drafted && committed && l->counted &&
+		     l->pending.ends_boot_ms != l->row.ends_boot_ms;
 
 	if (l->drafted && committed)
 		l->row = l->pending;
 	l->drafted = false;
-	if (moved)
-		lease_arm(l);
+	if (!moved)
+		return;
+	l->ends_boot_ms = l->row.ends_boot_ms;
+	lease_look_again(l);
 }
 
 void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *to)
@@ -341,8 +279,11 @@ void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *
 		row->state = to->state;
 		row->ended_at_ms = to->ended_at_ms;
 	}
-	if (set & LEASE_SET_ENDS_AT)
+	if (set & LEASE_SET_ENDS_AT) {
 		row->ends_at_ms = to->ends_at_ms;
+		row->ends_boot_ms = to->ends_boot_ms;
+		memcpy(row->boot_id, to->boot_id, sizeof(row->boot_id));
+	}
 	if (set & LEASE_SET_KEY)
 		memcpy(row->key_id, to->key_id, sizeof(row->key_id));
 }
@@ -352,7 +293,7 @@ struct lease *leases_find(const struct leases *leases, const char *id)
 	struct lease *l;
 
 	HASH_FIND(by_id, leases->by_id, id, strlen(id), l);
-	return l && !l->ending ? l : NULL;
+	return l && !l->ending && !l->due ? l : NULL;
 }
 
 struct lease *leases_first(const struct leases *leases)
@@ -370,28 +311,38 @@ uint64_t leases_count(const struct leases *leases)
 	return HASH_CNT(by_id, leases->by_id);
 }
 
+static bool lease_is_peer(struct holder_id id, const struct peer *peer)
+{
+	return id.pid == peer->pid && id.start == peer->start_time;
+}
+
 bool lease_is_of(const struct lease *l, const struct peer *peer)
 {
 	if (l->row.uid != peer->uid)
 		return false;
-	return l->row.bind != LEASE_PROCESS ||
-	       (l->row.holder_pid == peer->pid && l->row.holder_start == peer->start_time);
+	return l->row.bind == LEASE_TTL || lease_is_peer(lease_holder_id(&l->row), peer) ||
+	       (l->asker.start != 0 && lease_is_peer(l->asker, peer));
 }
 
-struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
+static struct lease *leases_find_one(const struct leases *leases,
+				     const struct lease_request *wanted)
+{
+	struct lease *l;
+
+	HASH_FIND(by_request, leases->by_request, wanted, sizeof(*wanted), l);
+	return l && !l->ending && !l->due && !lease_is_stale(l) ? l : NULL;
+}
+
+struct lease *leases_find_request(const struct leases *leases, uid_t uid, struct holder_id holder,
 				  const char *profile, const char *request_id)
 {
 	struct lease_request wanted;
 	struct lease *l;
 
-	lease_request_set(&wanted, peer->uid, profile, request_id);
-	HASH_FIND(by_request, leases->by_request, &wanted, sizeof(wanted), l);
-	if (!l) {
-		wanted.pid = peer->pid;
-		wanted.start = peer->start_time;
-		HASH_FIND(by_request, leases->by_request, &wanted, sizeof(wanted), l);
-	}
-	return l && !l->ending && !lease_is_stale(l) ? l : NULL;
+	lease_request_set(&wanted, uid, (struct holder_id){ 0 }, profile, request_id);
+	l = leases_find_one(leases, &wanted);
+	wanted.holder = holder;
+	return l ? l : leases_find_one(leases, &wanted);
 }
 
 /* Carries a lease's end through the commit. */
@@ -413,7 +364,7 @@ static void lease_not_ended(struct lease *l, const struct lease_ending *e)
 		l->due = e->event;
 		l->due_state = e->state;
 	}
-	if (l->due || l->row.bind == LEASE_TTL || (l->holder && process_ended(l->holder->pidfd)))
+	if (l->due || l->ends_boot_ms || holder_is_gone(l))
 		lease_timer_in(l, LEASE_RETRY_MS);
 }
 
@@ -425,7 +376,7 @@ static void lease_ended(void *userdata, int outcome)
 	if (outcome != 0) {
 		lease_not_ended(l, e);
 	} else {
-		lease_detach(l);
+		holder_leave(l);
 		rotation_lease_ended(l);
 		if (l->key)
 			key_drive(l->key);
@@ -445,18 +396,31 @@ static void lease_end_key(struct lease *l, struct change *c, int64_t now)
 		change_key(c, l->key, KEY_SET_STATE | KEY_SET_DELETE_AT, &to);
 }
 
-static void lease_end_describe(const struct lease *l, enum lease_state state, const struct peer *by,
-			       struct audit_row *a)
+void lease_describe(const struct lease *l, struct audit_row *a)
 {
-	static const char *const reasons[] = { [LEASE_RELEASED] = "its process has ended",
-					       [LEASE_EXPIRED] = "its time was over",
-					       [LEASE_REVOKED] = "its key is gone" };
-
 	if (l->key)
 		key_describe(l->key, a);
 	text_copy(a->profile, sizeof(a->profile), l->row.profile);
 	text_copy(a->lease, sizeof(a->lease), l->row.id);
 	text_copy(a->rule, sizeof(a->rule), l->row.rule);
+}
+
+/* Of one that ends by itself. */
+static const char *lease_release_reason(const struct lease *l)
+{
+	if (lease_is_awaited(l))
+		return "it was not taken up again after a change of leader";
+	return l->row.bind == LEASE_PROCESS ? "its process has ended" : "its connection was closed";
+}
+
+static void lease_end_describe(const struct lease *l, enum lease_state state, const struct peer *by,
+			       struct audit_row *a)
+{
+	static const char *const reasons[] = {
+		[LEASE_EXPIRED] = "its time was over", [LEASE_REVOKED] = "its key is gone"
+	};
+
+	lease_describe(l, a);
 	if (by && state == LEASE_REVOKED)
 		(void)snprintf(a->detail, sizeof(a->detail), "held by uid %u, pid %d", l->row.uid,
 			       (int)l->row.pid);
@@ -466,7 +430,8 @@ static void lease_end_describe(const struct lease *l, enum lease_state state, co
 	a->gid = l->row.gid;
 	a->pid = l->row.bind == LEASE_PROCESS ? l->row.holder_pid : l->row.pid;
 	a->start_time = l->row.holder_start;
-	text_copy(a->detail, sizeof(a->detail), reasons[state]);
+	text_copy(a->detail, sizeof(a->detail),
+		  state == LEASE_RELEASED ? lease_release_reason(l) : reasons[state]);
 }
 
 void lease_end(struct lease *l, enum lease_state state, const char *event, const struct peer *by,

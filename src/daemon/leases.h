@@ -11,6 +11,7 @@
 
 #include "base/map.h"
 #include "core/lease.h"
+#include "daemon/request.h"
 
 struct account;
 struct audit_row;
@@ -22,12 +23,17 @@ struct key;
 struct leases;
 struct peer;
 
+/* A process. Hashed. */
+struct holder_id {
+	int64_t pid;
+	uint64_t start; /* as in struct peer */
+};
+
 /* What an acquire that is repeated has in common with its first. Hashed as a whole: zeroed before
  * it is filled. */
 struct lease_request {
 	int64_t uid;
-	int64_t pid; /* with `start`, of the process it is bound to; 0 for a TTL lease */
-	uint64_t start;
+	struct holder_id holder; /* zeroes for a TTL lease */
 	char profile[PROFILE_NAME_MAX];
 	char request_id[REQUEST_ID_MAX];
 };
@@ -45,9 +51,11 @@ struct lease {
 	struct key *key;	 /* pinned; NULL for a static profile */
 	uint64_t acked;		 /* the generation that its holder is known to use (rotation.c) */
 	struct account *account; /* charged for it */
-	struct holder *holder;	 /* LEASE_PROCESS */
-	struct event *timer;	 /* LEASE_TTL */
-	int64_t ends_boot_ms;	 /* LEASE_TTL: boot time of its end; the wall clock may be set */
+	struct holder *holder;	 /* LEASE_PROCESS; of any that waits to be taken up */
+	struct tie tie;		 /* LEASE_CONNECTION */
+	struct holder_id asker;	 /* of one that is another process's; zeroes in a later term */
+	struct event *timer;	 /* for ends_boot_ms, or to try its end again */
+	int64_t ends_boot_ms;	 /* it ends by itself then, a boot time; 0: not by time */
 	TAILQ_ENTRY(lease) of_holder;
 	bool indexed; /* in the table of requests, from lease_new() on */
 	struct lease_request request;
@@ -63,9 +71,18 @@ DEFINE_CLEANUP(struct leases, leases)
 struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct key *key);
 /*
  * It is committed: counts for its key, is found by its id, and ends with its process (`pidfd` is
- * duplicated) or its time. -ESRCH: the process has gone already; the caller ends the lease.
+ * duplicated), its connection (holder_connect() was called) or its time. -ESRCH: what holds it has
+ * gone already; the caller ends the lease.
  */
 int lease_begin(struct lease *l, int pidfd) _must_check_;
+/* Found by a new leader, which cannot see who holds it: it ends unless its peer takes it up soon,
+ * and with the process behind `pidfd` (-1: unknown). */
+void lease_await(struct lease *l, int pidfd);
+/*
+ * Its peer speaks of it in `r`: a connection lease goes over to this connection, and one that waits
+ * waits no more. True: it did wait. What holds it then may be gone already, which ends it.
+ */
+bool lease_take_up(struct lease *l, struct request *r);
 void lease_pin(struct lease *l);
 void lease_unpin(struct lease *l); /* frees a lease that is over or never began */
 struct lease_row *lease_pending(struct lease *l);
@@ -75,14 +92,17 @@ void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *
 struct lease *leases_find(const struct leases *leases, const char *id);
 /* A provider's key was its, and its profile has upstream keys now: nothing can be had with it. */
 bool lease_is_stale(const struct lease *l);
-/* The lease that an acquire with this idempotency key got before, or is being granted just now;
- * NULL if there is none or it is stale. */
-struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
+/* The lease that an acquire with this idempotency key got before, or is being granted just now:
+ * one of this holder, or a TTL lease of the uid. NULL if there is none or it is stale. */
+struct lease *leases_find_request(const struct leases *leases, uid_t uid, struct holder_id holder,
 				  const char *profile, const char *request_id);
+/* The process that holds it, or has its connection; zeroes for a TTL lease. */
+struct holder_id lease_holder_id(const struct lease_row *row);
 struct lease *leases_first(const struct leases *leases);
 struct lease *leases_next(const struct lease *l);
 uint64_t leases_count(const struct leases *leases);
-/* May this peer speak of this lease: the same uid, and the same process if it is bound to one. */
+/* May this peer speak of this lease: the same uid, and, but for TTL leases, the very process that
+ * holds it, or asked for it in this term. */
 bool lease_is_of(const struct lease *l, const struct peer *peer);
 
 /*
@@ -92,6 +112,8 @@ bool lease_is_of(const struct lease *l, const struct peer *peer);
 typedef void (*lease_ended_fn)(void *userdata, int outcome);
 void lease_end(struct lease *l, enum lease_state state, const char *event, const struct peer *by,
 	       lease_ended_fn done, void *userdata);
+/* Names it, its key, profile and rule in an audit row. */
+void lease_describe(const struct lease *l, struct audit_row *a);
 /* It holds another key of its profile from now on. */
 void lease_move(struct lease *l, struct key *key);
 /* The machine has slept, which timers don't count: its end may have come. */

@@ -12,6 +12,7 @@
 struct daemon;
 struct key;
 struct lease;
+struct rule;
 
 enum op_type { OP_TEXT, OP_INT, OP_BOOL };
 
@@ -72,6 +73,9 @@ bool op_audit_bounds(struct daemon *d, struct request *r, uint64_t *ret_pruned,
 /* The peer's own active lease of this id; NULL: the request was ended, and whose it is is not said.
  */
 struct lease *op_lease_of_peer(struct daemon *d, struct request *r, const char *id) _must_check_;
+/* What becomes of a wish for a TTL (< 0: none was said): the default, at most the rule's cap and
+ * the broker's. */
+int64_t op_ttl_ms(const struct daemon *d, const struct rule *rule, int64_t wanted_ms);
 /* Ends an admin's request for a profile that there is not. */
 void op_no_profile(struct request *r, const char *name);
 /* Where the master key in force came from, as the protocol names it. */

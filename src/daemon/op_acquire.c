@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/text.h"
 #include "core/policy.h"
 #include "daemon/account.h"
@@ -12,6 +13,7 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/turn.h"
+#include "io/ancestor.h"
 
 #define OP_TIMEOUT_MAX_MS 600000
 #define OP_TTL_MIN_MS 1000
@@ -19,8 +21,9 @@
 
 struct acquire_params {
 	const char *profile, *lease, *bind, *request_id;
-	bool refreshable;
+	bool refreshable, for_pid;
 	int64_t ttl_ms, min_valid_ms, timeout_ms;
+	struct holder_id holder; /* not a param: the process that it is for */
 };
 
 #define PARAM(name, type, min, max)                                                 \
@@ -33,6 +36,7 @@ static const struct op_param acquire_params[] = {
 	PARAM(bind, OP_TEXT, 1, 16),
 	PARAM(request_id, OP_TEXT, 1, REQUEST_ID_MAX - 1),
 	PARAM(refreshable, OP_BOOL, 0, 0),
+	PARAM(for_pid, OP_BOOL, 0, 0),
 	PARAM(ttl_ms, OP_INT, OP_TTL_MIN_MS, OP_YEARS_MS),
 	PARAM(min_valid_ms, OP_INT, 0, OP_YEARS_MS),
 	PARAM(timeout_ms, OP_INT, 1, OP_TIMEOUT_MAX_MS),
@@ -53,11 +57,11 @@ static const char *op_acquire_error(const struct acquire_params *p)
 	int bind = lease_bind_from_name(p->bind);
 
 	if (bind < 0)
-		return "bind must be process or ttl";
-	if (bind == LEASE_CONNECTION)
-		return "bind = connection is not served by this version; use process or ttl";
+		return "bind must be process, connection or ttl";
 	if (p->ttl_ms >= 0 && bind != LEASE_TTL)
 		return "ttl_ms goes with bind = ttl";
+	if (p->for_pid && (bind != LEASE_PROCESS || p->lease))
+		return "for_pid goes with bind = process and a new lease";
 	if (p->lease && p->profile)
 		return "profile and lease don't go together: a lease has its profile";
 	if (!op_acquire_is_printable(p->request_id))
@@ -65,14 +69,49 @@ static const char *op_acquire_error(const struct acquire_params *p)
 	return NULL;
 }
 
-static int64_t op_acquire_ttl(const struct daemon *d, const struct acquire_params *p,
-			      const struct rule *rule)
+int64_t op_ttl_ms(const struct daemon *d, const struct rule *rule, int64_t wanted_ms)
 {
 	const struct timing *t = &d->config->timing;
 	int64_t cap =
 		rule->ttl_cap_ms > 0 ? MIN_OF(rule->ttl_cap_ms, t->ttl_max_ms) : t->ttl_max_ms;
 
-	return MIN_OF(p->ttl_ms >= 0 ? p->ttl_ms : t->ttl_default_ms, cap);
+	return MIN_OF(wanted_ms >= 0 ? wanted_ms : t->ttl_default_ms, cap);
+}
+
+/* The process that the lease is for: the caller, or the one whose pidfd came with the request.
+ * False: the request was ended. */
+static bool op_acquire_find_holder(struct daemon *d, struct request *r, struct acquire_params *p,
+				   const char *profile, int *ret_fd)
+{
+	static const char *const refusals[] = {
+		[ANCESTOR_GONE] = "the process of for_pid has ended",
+		[ANCESTOR_UNSEEN] =
+			"the broker cannot see the process of for_pid: another pid namespace, "
+			"or a /proc that hides processes",
+		[ANCESTOR_OTHER_UID] = "the process of for_pid is not of the caller's uid",
+		[ANCESTOR_NO] = "the process of for_pid is not an ancestor of the caller",
+	};
+	const struct peer *peer = request_peer(r);
+	_cleanup_(fd_close) int fd = p->for_pid ? request_take_passed(r) : -1;
+	enum ancestor a;
+	pid_t pid;
+
+	p->holder = (struct holder_id){ .pid = peer->pid, .start = peer->start_time };
+	if (!p->for_pid)
+		return true;
+	a = ancestor_check(peer, request_pidfd(r), fd, &pid, &p->holder.start);
+	if (a == ANCESTOR_NO_PIDFD) {
+		request_fail(r, PROTO_INVALID_REQUEST, -1,
+			     "for_pid needs a pidfd, sent with the request (SCM_RIGHTS)");
+	} else if (a != ANCESTOR_YES) {
+		const struct denied what = { "acquire", profile, refusals[a] };
+
+		denials_answer(d, r, &what, "%s", refusals[a]);
+	} else {
+		p->holder.pid = pid;
+		*ret_fd = take_fd(&fd);
+	}
+	return a == ANCESTOR_YES;
 }
 
 static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
@@ -87,7 +126,9 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 	a->request = r;
 	a->bind = (enum lease_bind)lease_bind_from_name(p->bind);
 	a->refreshable = p->refreshable;
-	a->ttl_ms = op_acquire_ttl(d, p, rule);
+	a->holder = p->holder;
+	a->holder_fd = -1;
+	a->ttl_ms = op_ttl_ms(d, rule, p->ttl_ms);
 	a->max_leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
 	a->min_valid_asked = p->min_valid_ms >= 0;
 	a->min_valid_ms = a->min_valid_asked ? p->min_valid_ms : MIN_OF(t->min_valid_ms, life / 3);
@@ -136,23 +177,27 @@ static struct lease *op_acquire_lease(struct daemon *d, struct request *r,
 		l = leases_find(d->leases, p->lease);
 		return l && lease_is_of(l, request_peer(r)) ? l : NULL;
 	}
-	return p->request_id[0]
-		       ? leases_find_request(d->leases, request_peer(r), profile, p->request_id)
-		       : NULL;
+	return p->request_id[0] ? leases_find_request(d->leases, request_peer(r)->uid, p->holder,
+						      profile, p->request_id)
+				: NULL;
 }
 
-static void op_acquire_checked(struct daemon *d, struct request *r, const struct acquire_params *p,
+static void op_acquire_checked(struct daemon *d, struct request *r, struct acquire_params *p,
 			       const struct profile *profile)
 {
 	struct verdict v = policy_check(d->config, request_peer(r), profile->name);
-	struct lease *l = op_acquire_lease(d, r, p, profile->name);
+	_cleanup_(fd_close) int holder_fd = -1;
 	struct acquire *a;
+	struct lease *l;
 	char why[TURN_WHY_SIZE];
 
 	if (!v.allowed) {
 		denials_by_rule(d, r, "acquire", profile->name);
 		return;
 	}
+	if (!op_acquire_find_holder(d, r, p, profile->name, &holder_fd))
+		return;
+	l = op_acquire_lease(d, r, p, profile->name);
 	if (profile->duration_ms && p->min_valid_ms > profile->duration_ms) {
 		request_fail(
 			r, PROTO_INVALID_REQUEST, -1,
@@ -174,10 +219,13 @@ static void op_acquire_checked(struct daemon *d, struct request *r, const struct
 	if (!l && !op_acquire_has_room(d, r, profile, v.rule))
 		return;
 	a = op_acquire_new(d, r, p, profile, v.rule);
+	a->holder_fd = take_fd(&holder_fd);
 	if (l) {
 		a->lease = l;
 		a->reread = true;
 		a->bind = l->row.bind;
+		a->ttl_ms = p->lease ? 0 : a->ttl_ms;
+		a->taken_up = lease_take_up(l, r);
 	}
 	acquire_start(a, profile);
 }

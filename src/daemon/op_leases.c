@@ -27,7 +27,7 @@ static int op_leases_one(const struct lease *l, struct buf *b)
 		int64_t value;
 	} numbers[] = { { "uid", l->row.uid },
 			{ "gid", l->row.gid },
-			{ "pid", l->row.pid },
+			{ "pid", l->row.bind == LEASE_TTL ? l->row.pid : l->row.holder_pid },
 			{ "granted_at_ms", l->row.granted_at_ms },
 			{ "generation", l->key ? (int64_t)l->key->row.generation : 0 } };
 	char hash[9] = "";

@@ -10,6 +10,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/op.h"
+#include "daemon/op_map.h"
 #include "daemon/turn.h"
 
 struct op_hello_params {
@@ -165,6 +166,7 @@ static struct lease *op_own_lease(struct daemon *d, struct request *r, struct op
 struct op_lease_answer {
 	struct request *r;
 	struct lease *lease; /* pinned by the change */
+	int64_t ttl_ms;	     /* granted to a renewal */
 	char id[ID_SIZE];
 };
 
@@ -178,23 +180,15 @@ static struct op_lease_answer *op_lease_answer_new(struct request *r, struct lea
 	return a;
 }
 
-static void op_renew_reply(struct request *r, const struct lease *l)
+static void op_renew_reply(struct request *r, const struct lease *l, int64_t ttl_ms)
 {
-	int64_t expires = l->key ? l->key->row.expires_at_ms : 0;
-	struct buf *b = request_reply(r);
-	int n = pack_map(b, 1 + (l->row.ends_at_ms != 0) + (size_t)(expires != 0));
+	struct op_map m = { 0 };
 
-	n = n < 0 ? n : pack_text(b, "lease");
-	n = n < 0 ? n : pack_text(b, l->row.id);
-	if (l->row.ends_at_ms) {
-		n = n < 0 ? n : pack_text(b, "lease_ends_at_ms");
-		n = n < 0 ? n : pack_int(b, l->row.ends_at_ms);
-	}
-	if (expires) {
-		n = n < 0 ? n : pack_text(b, "expires_at_ms");
-		n = n < 0 ? n : pack_int(b, expires);
-	}
-	request_send(r, n);
+	op_map_text(&m, "lease", l->row.id);
+	op_map_time(&m, "lease_ends_at_ms", l->row.ends_at_ms);
+	op_map_time(&m, "ttl_ms", ttl_ms);
+	op_map_time(&m, "expires_at_ms", l->key ? l->key->row.expires_at_ms : 0);
+	request_send(r, op_map_end(&m, request_reply(r)));
 }
 
 static void op_renewed(void *userdata, int outcome)
@@ -208,24 +202,25 @@ static void op_renewed(void *userdata, int outcome)
 	} else if (a->lease->row.state != LEASE_ACTIVE) {
 		request_fail(a->r, PROTO_UNKNOWN_LEASE, -1, "the lease has ended");
 	} else {
-		op_renew_reply(a->r, a->lease);
+		op_renew_reply(a->r, a->lease, a->ttl_ms);
 	}
 	free(a);
 }
 
 void op_renew(struct daemon *d, struct request *r)
 {
-	struct op_lease_params p = { .ttl_ms = d->config->timing.ttl_default_ms };
+	struct op_lease_params p = { .ttl_ms = -1 };
 	struct lease *l = op_own_lease(d, r, &p);
-	struct lease_row to;
+	struct instant now = clock_now();
+	struct lease_row to = { 0 };
+	struct op_lease_answer *a;
 	struct change *c;
 	struct verdict v;
-	int64_t cap;
 
 	if (!l)
 		return;
 	if (l->row.bind != LEASE_TTL) {
-		op_renew_reply(r, l);
+		op_renew_reply(r, l, 0);
 		return;
 	}
 	v = policy_check(d->config, request_peer(r), l->row.profile);
@@ -233,11 +228,14 @@ void op_renew(struct daemon *d, struct request *r)
 		denials_by_rule(d, r, "renew", l->row.profile);
 		return;
 	}
-	cap = v.rule->ttl_cap_ms > 0 ? MIN_OF(v.rule->ttl_cap_ms, d->config->timing.ttl_max_ms)
-				     : d->config->timing.ttl_max_ms;
-	to.ends_at_ms = clock_now().wall_ms + MIN_OF(p.ttl_ms, cap);
-	c = change_new(d->turn, op_renewed, op_lease_answer_new(r, l));
+	a = op_lease_answer_new(r, l);
+	a->ttl_ms = op_ttl_ms(d, v.rule, p.ttl_ms);
+	to.ends_at_ms = now.wall_ms + a->ttl_ms;
+	to.ends_boot_ms = now.boot_ms + a->ttl_ms;
+	memcpy(to.boot_id, d->boot_id, sizeof(to.boot_id));
+	c = change_new(d->turn, op_renewed, a);
 	change_lease(c, l, LEASE_SET_ENDS_AT, &to);
+	lease_describe(l, change_audit(c, "renew", "ok", request_peer(r)));
 	change_submit(c);
 }
 

@@ -51,18 +51,55 @@ static int recover_key(const struct key_row *row, void *userdata)
 	return 0;
 }
 
-/* A process lease goes on if its process does: same boot, pid and start time. */
+/* The process that holds it, or held its connection: same boot, pid and start time. */
 static int recover_pidfd(const struct daemon *d, const struct lease_row *row)
 {
 	int fd;
 
-	if (row->bind != LEASE_PROCESS || strcmp(row->boot_id, d->boot_id) != 0)
+	if (strcmp(row->boot_id, d->boot_id) != 0)
 		return -ESRCH;
+	if (row->holder_pid == 0)
+		return -EACCES; /* of a foreign pid namespace */
 	fd = process_open_same(row->holder_pid, row->holder_start);
-	if (fd < 0 && fd != -ESRCH)
+	if (fd < 0 && fd != -ESRCH && row->bind == LEASE_PROCESS)
 		log_warning("lease %s: process %d cannot be looked at (%s); the lease ends",
 			    row->id, (int)row->holder_pid, strerrordesc_np(-fd));
 	return fd;
+}
+
+/* Of another boot, or without a deadline in its own time: from the wall clock, for all leaders of
+ * this boot. */
+static void recover_deadline(struct lease *l)
+{
+	struct instant now = clock_now();
+	struct lease_row to = { .ends_at_ms = l->row.ends_at_ms };
+	struct change *c;
+
+	if (l->row.ends_boot_ms && strcmp(l->row.boot_id, l->d->boot_id) == 0)
+		return;
+	to.ends_boot_ms = MAX_OF(now.boot_ms + to.ends_at_ms - now.wall_ms, 1);
+	memcpy(to.boot_id, l->d->boot_id, sizeof(to.boot_id));
+	l->row.ends_boot_ms = to.ends_boot_ms;
+	c = change_new(l->d->turn, NULL, NULL);
+	change_lease(c, l, LEASE_SET_ENDS_AT, &to);
+	change_submit(c);
+}
+
+/* A process lease goes on if its process does. Who has a connection lease, or comes from a foreign
+ * pid namespace, has to say that it is still there. False: it is over. */
+static bool recover_hold(struct lease *l)
+{
+	_cleanup_(fd_close) int pidfd = -1;
+
+	if (l->row.bind == LEASE_TTL) {
+		recover_deadline(l);
+		return lease_begin(l, -1) == 0;
+	}
+	pidfd = recover_pidfd(l->d, &l->row);
+	if (l->row.bind == LEASE_PROCESS && l->row.holder_pid != 0)
+		return lease_begin(l, pidfd) == 0;
+	lease_await(l, pidfd);
+	return pidfd != -ESRCH;
 }
 
 /* What it has now is written down with the first turn: its row may be asked who had a key. */
@@ -82,21 +119,17 @@ static int recover_lease(const struct lease_row *row, void *userdata)
 	struct key *k = row->key_id[0] ? keys_find(d->keys, row->key_id) : NULL;
 	struct shared *s = row->refreshable ? shared_find(d, row->profile) : NULL;
 	struct lease *l;
-	int pidfd;
 
 	/* Its generation is gone; a refreshable lease goes on with the present one. */
 	if (!k && row->key_id[0] && s)
 		k = s->current;
 	l = lease_new(d, row, k);
-	pidfd = recover_pidfd(d, row);
-
-	if (lease_begin(l, pidfd) < 0)
+	if (!recover_hold(l))
 		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
 	else if (row->key_id[0] && !k)
 		lease_end(l, LEASE_REVOKED, "revoke", NULL, NULL, NULL);
 	else if (k && strcmp(k->row.id, row->key_id) != 0)
 		recover_move_lease(l);
-	fd_close(&pidfd);
 	return 0;
 }
 

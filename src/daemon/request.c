@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "daemon/account.h"
@@ -57,6 +58,11 @@ const char *request_doubt(const struct request *r)
 	if (c->stranger)
 		return "another process than the one that connected";
 	return NULL;
+}
+
+int request_take_passed(struct request *r)
+{
+	return take_fd(&r->conn->passed);
 }
 
 struct account *request_account(const struct request *r)

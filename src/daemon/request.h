@@ -42,6 +42,20 @@ TAILQ_HEAD(request_list, request);
 /* For the connection that read it: takes over the message and charges the uid's account. */
 struct request *request_new(struct conn *c, struct message *m) _must_check_;
 
+/* Something that lasts as long as a connection. Zeroed: it is tied to none. */
+struct tie {
+	struct conn *conn;
+	/* The peer has hung up; tied to none any more. Called once, from the loop. */
+	void (*ended)(struct tie *t);
+	TAILQ_ENTRY(tie) of_conn;
+};
+TAILQ_HEAD(tie_list, tie);
+
+/* Ties it to the connection of `r`, and no more to another. False, and all is as it was: the peer
+ * has hung up. */
+bool request_tie(struct request *r, struct tie *t);
+void tie_cut(struct tie *t);
+
 const struct value *request_params(const struct request *r);
 const struct peer *request_peer(const struct request *r);
 /* The peer's pidfd, borrowed; -1 if the kernel gave none. */
@@ -51,6 +65,11 @@ int request_pidfd(const struct request *r);
  * a child. NULL: it is; else what is wrong, for the audit.
  */
 const char *request_doubt(const struct request *r);
+/*
+ * The descriptor that came with it; the caller's to close, -1 if there is none. It may be anything,
+ * from anybody. Within the handler's call only.
+ */
+int request_take_passed(struct request *r);
 struct account *request_account(const struct request *r);
 /* Has the peer not gone yet? */
 bool request_alive(const struct request *r);

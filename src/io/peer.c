@@ -94,13 +94,13 @@ static bool peer_hung_up(int fd)
 /*
  * By number. Between connect() and here the number may have gone to another process, but not
  * between the two readings of its start time; and then whoever connected has left the socket, or
- * it is another uid's. What is left is a forked child that keeps the socket: peer_receive() tells.
+ * it is another uid's. What is left is a forked child that keeps the socket: receive() tells.
  */
 static int peer_open_by_pid(int fd, const struct peer *p)
 {
 	_cleanup_(fd_close) int pidfd = -1;
 	uint64_t start = 0;
-	uid_t uid;
+	uid_t real, uid;
 	int r = process_start_time(p->pid, &start);
 
 	if (r < 0)
@@ -108,7 +108,7 @@ static int peer_open_by_pid(int fd, const struct peer *p)
 	pidfd = process_open_same(p->pid, start);
 	if (pidfd < 0)
 		return pidfd;
-	r = process_uid(p->pid, &uid);
+	r = process_uids(p->pid, &real, &uid);
 	if (r < 0)
 		return r;
 	return uid != p->uid || peer_hung_up(fd) || process_ended(pidfd) ? -ESRCH : take_fd(&pidfd);
@@ -192,29 +192,6 @@ static int peer_read_process(struct peer *p, int pidfd)
 	if (peer_is_shortage(units))
 		return units;
 	return peer_is_shortage(r) ? r : 0;
-}
-
-ssize_t peer_receive(int fd, void *to, size_t n, pid_t *ret_pid)
-{
-	union {
-		struct cmsghdr header; /* for its alignment */
-		char bytes[CMSG_SPACE(sizeof(struct ucred))];
-	} control = { 0 };
-	struct iovec data = { .iov_base = to, .iov_len = n };
-	struct msghdr m = { .msg_iov = &data,
-			    .msg_iovlen = 1,
-			    .msg_control = control.bytes,
-			    .msg_controllen = sizeof(control.bytes) };
-	ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct ucred sender = { 0 };
-
-	if (got <= 0)
-		return got < 0 ? -errno : 0;
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h))
-		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_CREDENTIALS)
-			memcpy(&sender, CMSG_DATA(h), sizeof(sender));
-	*ret_pid = sender.pid;
-	return got;
 }
 
 int peer_read(int fd, struct peer *ret, int *ret_pidfd)

@@ -21,5 +21,3 @@ int peer_read(int fd, struct peer *ret, int *ret_pidfd) _must_check_;
  * parent that may be gone.
  */
 bool peer_is_told(void);
-/* recv() that also says whose message it is; 0: the kernel did not. -errno, -EAGAIN among them. */
-ssize_t peer_receive(int fd, void *to, size_t n, pid_t *ret_pid) _must_check_;

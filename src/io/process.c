@@ -19,7 +19,9 @@
 #include "base/fd.h"
 #include "core/cgroup.h"
 
-#define PROCESS_STAT_MAX 1024 /* a stat line: a name of at most 64 bytes and 51 numbers */
+#define PROCESS_STAT_MAX 1024	/* a stat line: a name of at most 64 bytes and 51 numbers */
+#define PROCESS_STATUS_MAX 1024 /* of /proc/PID/status; the uids are near its beginning */
+#define PROCESS_PARENT_FIELD 4
 #define PROCESS_START_FIELD 22
 #define PROCESS_STATUS_MAX 1024	 /* its uids are among the first lines */
 #define PROCESS_CGROUP_MAX 16384 /* a path of v2, and short ones of the v1 hierarchies */
@@ -56,12 +58,12 @@ static bool process_is_hidden(pid_t pid)
 }
 
 /* The name, field 2, may hold spaces and parentheses: fields are counted from its last ')'. */
-static int process_parse_start(const char *stat, uint64_t *ret)
+static int process_parse_field(const char *stat, int wanted, uint64_t *ret)
 {
 	const char *at = strrchr(stat, ')');
 	char *end;
 
-	for (int field = 3; at && field <= PROCESS_START_FIELD; field++)
+	for (int field = 3; at && field <= wanted; field++)
 		at = strchr(at + 1, ' ');
 	if (!at)
 		return -EBADMSG;
@@ -70,35 +72,70 @@ static int process_parse_start(const char *stat, uint64_t *ret)
 	return errno != 0 || end == at + 1 ? -EBADMSG : 0;
 }
 
-int process_start_time(pid_t pid, uint64_t *ret)
+/* A file below /proc/PID, whole. */
+static int process_read(pid_t pid, const char *name, char *ret, size_t size)
 {
-	char path[32], stat[PROCESS_STAT_MAX];
+	char path[32];
 	int r;
 
 	if (pid <= 0)
 		return -ESRCH;
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid); /* fits */
-	r = process_read_file(path, stat, sizeof(stat));
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name); /* fits */
+	r = process_read_file(path, ret, size);
 	if (r == -ENOENT)
 		return process_is_hidden(pid) ? -EACCES : -ESRCH;
-	return r < 0 ? r : process_parse_start(stat, ret);
+	return r;
 }
 
-int process_uid(pid_t pid, uid_t *ret)
+int process_start_time(pid_t pid, uint64_t *ret)
 {
-	char path[32], status[PROCESS_STATUS_MAX];
-	const char *at;
-	unsigned uid;
-	int r;
+	char stat[PROCESS_STAT_MAX];
+	int r = process_read(pid, "stat", stat, sizeof(stat));
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid); /* fits */
-	r = process_read_file(path, status, sizeof(status));
+	return r < 0 ? r : process_parse_field(stat, PROCESS_START_FIELD, ret);
+}
+
+int process_parent(pid_t pid, pid_t *ret_parent, uint64_t *ret_start)
+{
+	char stat[PROCESS_STAT_MAX];
+	uint64_t parent = 0;
+	int r = process_read(pid, "stat", stat, sizeof(stat));
+
+	r = r < 0 ? r : process_parse_field(stat, PROCESS_PARENT_FIELD, &parent);
+	r = r < 0 ? r : process_parse_field(stat, PROCESS_START_FIELD, ret_start);
+	if (r == 0)
+		*ret_parent = (pid_t)parent;
+	return r;
+}
+
+int process_uids(pid_t pid, uid_t *ret_real, uid_t *ret_effective)
+{
+	char status[PROCESS_STATUS_MAX];
+	const char *at;
+	int r = process_read(pid, "status", status, sizeof(status));
+
 	if (r < 0)
-		return r == -ENOENT ? -ESRCH : r;
-	at = strstr(status, "\nUid:\t"); /* a name cannot forge it: its line breaks are escaped */
-	if (!at || sscanf(at, "\nUid:\t%*u\t%u", &uid) != 1)
-		return -EBADMSG;
-	*ret = uid;
+		return r;
+	at = strstr(status, "\nUid:");
+	return at && sscanf(at, "\nUid: %u %u", ret_real, ret_effective) == 2 ? 0 : -EBADMSG;
+}
+
+int process_pid_of(int pidfd, pid_t *ret)
+{
+	char path[48], info[PROCESS_STAT_MAX];
+	const char *at;
+	int pid = 0, r;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd); /* fits */
+	r = process_read_file(path, info, sizeof(info));
+	if (r < 0)
+		return r == -ENOENT ? -EBADF : r;
+	at = strstr(info, "\nPid:");
+	if (!at || sscanf(at, "\nPid: %d", &pid) != 1)
+		return -EBADF;
+	if (pid < 0)
+		return -ESRCH;
+	*ret = pid;
 	return 0;
 }
 

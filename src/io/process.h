@@ -13,8 +13,13 @@ int process_open(pid_t pid) _must_check_;
 /* Start time in clock ticks since boot: field 22 of /proc/PID/stat. -ESRCH, -EACCES (hidepid); not
  * logged. */
 int process_start_time(pid_t pid, uint64_t *ret) _must_check_;
-/* Its effective uid. -ESRCH; not logged. */
-int process_uid(pid_t pid, uid_t *ret) _must_check_;
+/* Its parent (0: none in this pid namespace) and its own start time. As process_start_time(). */
+int process_parent(pid_t pid, pid_t *ret_parent, uint64_t *ret_start) _must_check_;
+/* Its real and effective uid. As process_start_time(). */
+int process_uids(pid_t pid, uid_t *ret_real, uid_t *ret_effective) _must_check_;
+/* The pid behind a pidfd; 0: of a foreign pid namespace. -EBADF: it is no pidfd; -ESRCH: ended and
+ * forgotten. Not logged. */
+int process_pid_of(int pidfd, pid_t *ret) _must_check_;
 /* Its systemd units (core/cgroup.h). On an error both stay as they are; not logged. */
 int process_units(pid_t pid, char ret_unit[PEER_UNIT_SIZE],
 		  char ret_user_unit[PEER_UNIT_SIZE]) _must_check_;

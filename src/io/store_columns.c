@@ -121,6 +121,7 @@ static const struct store_column store_lease_columns[] = {
 	STORE_COLUMN(lease_row, granted_at_ms),
 	STORE_COLUMN(lease_row, ends_at_ms),
 	STORE_COLUMN(lease_row, ended_at_ms),
+	STORE_COLUMN(lease_row, ends_boot_ms),
 };
 
 static const struct store_column store_audit_columns[] = {

@@ -109,7 +109,8 @@ static const char *const store_migrations[] = {
 			STORE_FENCED_CALL("audit_checkpoint", "DELETE"),
 
 	"ALTER TABLE key ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;"
-	"ALTER TABLE key ADD COLUMN settings TEXT NOT NULL DEFAULT '';",
+	"ALTER TABLE key ADD COLUMN settings TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE lease ADD COLUMN ends_boot_ms INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { STORE_SCHEMA = ARRAY_SIZE(store_migrations) };

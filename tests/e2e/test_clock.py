@@ -59,6 +59,24 @@ def test_lease_ends_after_its_time_whatever_the_clock_says(make_broker, litellm,
     wait_gone(litellm, reply["api_key"])
 
 
+@pytest.mark.parametrize("seconds", [-HOUR, HOUR])
+def test_lease_that_a_new_leader_finds_ends_after_its_time_whatever_the_clock_says(make_broker, litellm, clock, seconds):
+    """The clock is set between two terms."""
+    broker = start(make_broker, clock)
+    begin = time.monotonic()
+    replies = [broker.acquire(profile="process", bind="ttl", ttl_ms=60000) for _ in range(2)]
+    broker.call("renew", lease=replies[0]["lease"], ttl_ms=4000)
+    broker.kill()
+    clock.set(seconds)
+    broker.start()
+    active = "SELECT count(*) FROM lease WHERE state = 'active'"
+    stays(lambda: broker.count(active) == 2, 3.5 - (time.monotonic() - begin))
+    wait_until(lambda: broker.count(active) == 1, 3, "its end")
+    assert time.monotonic() - begin >= 3.9
+    wait_gone(litellm, replies[0]["api_key"])
+    assert broker.call("renew", lease=replies[1]["lease"])["ttl_ms"] == 900000
+
+
 def test_renewed_lease_lives_on_after_the_clock_was_set_back(make_broker, litellm, clock):
     broker = start(make_broker, clock)
     reply = broker.acquire(profile="process", bind="ttl", ttl_ms=1000)

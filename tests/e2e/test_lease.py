@@ -62,7 +62,7 @@ def test_unknown_profile_is_named(broker):
 
 
 @pytest.mark.parametrize("params", [
-    {"profile": ""}, {"profile": "x" * 64}, {"profile": 7}, {"bind": "forever"}, {"bind": "connection"},
+    {"profile": ""}, {"profile": "x" * 64}, {"profile": 7}, {"bind": "forever"},
     {"ttl_ms": 5000}, {"bind": "ttl", "ttl_ms": 999}, {"bind": "ttl", "ttl_ms": "long"}, {"min_valid_ms": -1},
     {"timeout_ms": 0}, {"timeout_ms": 600001}, {"lease": "x", "profile": "service"}, {"refreshable": "yes"},
 ], ids=str)

@@ -23,6 +23,7 @@
 enum act {
 	ACT_END,   /* no more requests are expected */
 	ACT_LEASE, /* a good reply to acquire; the request_id becomes the lease id */
+	ACT_BOUND, /* the same; its mode is what the lease is bound to */
 	ACT_EMPTY, /* an empty result */
 	ACT_DENIED,
 	ACT_NOT_LEADER,
@@ -70,6 +71,13 @@ static _unused_ int serve_pack(struct buf *b, enum act act, const struct message
 		return pack_result(b, id) | pack_map(b, 3) |
 		       pack_pair(b, "lease",
 				 value_text(value_get(message_params(m), "request_id"))) |
+		       pack_pair(b, "api_key", "sk-of-the-test") |
+		       pack_pair(b, "base_url", "http://127.0.0.1:4000/v1");
+	case ACT_BOUND:
+		return pack_result(b, id) | pack_map(b, 4) |
+		       pack_pair(b, "lease",
+				 value_text(value_get(message_params(m), "request_id"))) |
+		       pack_pair(b, "mode", value_text(value_get(message_params(m), "bind"))) |
 		       pack_pair(b, "api_key", "sk-of-the-test") |
 		       pack_pair(b, "base_url", "http://127.0.0.1:4000/v1");
 	case ACT_NOTE_THEN_EMPTY:

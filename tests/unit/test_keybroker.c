@@ -49,6 +49,26 @@ static void test_a_lost_connection_is_repeated_with_the_same_id(void **state)
 	}
 }
 
+/* A connection lease too: the broker gives the repeat the lease that the lost reply was about. */
+static void test_each_binding_is_asked_for_and_repeated(void **state)
+{
+	static const char *const binds[] = { "process", "ttl", "connection" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(binds); i++) {
+		const struct keybroker_request request = { .bind = (enum keybroker_bind)i,
+							   .request_id = "the-same" };
+		pid_t pid = serve(*state, (enum act[]){ ACT_EOF, ACT_BOUND, ACT_END });
+		_cleanup_(keybroker_closep) struct keybroker *k = open_client(*state, 5000);
+		_cleanup_(keybroker_lease_freep) struct keybroker_lease *l = NULL;
+
+		assert_int_equal(keybroker_acquire(k, &request, &l, NULL), KEYBROKER_OK);
+		assert_string_equal(keybroker_lease_mode(l), binds[i]);
+		assert_string_equal(keybroker_lease_id(l), "the-same");
+		assert_int_equal(keybroker_lease_ttl_ms(l), 0);
+		served(pid);
+	}
+}
+
 static void test_what_must_not_happen_twice_is_not_repeated(void **state)
 {
 	struct keybroker_error e;
@@ -243,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CLIENT_TEST(test_acquire_yields_a_key),
 		CLIENT_TEST(test_a_lost_connection_is_repeated_with_the_same_id),
+		CLIENT_TEST(test_each_binding_is_asked_for_and_repeated),
 		CLIENT_TEST(test_what_must_not_happen_twice_is_not_repeated),
 		CLIENT_TEST(test_a_repeated_release_may_find_the_lease_gone),
 		CLIENT_TEST(test_a_broker_that_does_not_come_back_is_given_up),

@@ -141,6 +141,7 @@ static void test_every_value_of_a_lease_comes_back(void **state)
 		assert_int_equal(row.granted_at_ms, found.granted_at_ms);
 		assert_int_equal(row.ends_at_ms, found.ends_at_ms);
 		assert_int_equal(row.ended_at_ms, found.ended_at_ms);
+		assert_int_equal(row.ends_boot_ms, found.ends_boot_ms);
 	}
 }
 

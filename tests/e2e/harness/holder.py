@@ -45,6 +45,11 @@ class Holder:
         self.broker.remember(value)
         return value
 
+    def hang_up(self):
+        """Closes the child's connection, if there is one; the next call makes another."""
+        _put(self._to, (None, {}))
+        _get(self._from)
+
     def kill(self, number=signal.SIGKILL):
         """Ends it, and waits for that."""
         if self.pid:
@@ -64,6 +69,10 @@ def _serve(broker, commands, answers, who):
         while True:
             method, params = _get(commands)
             try:
+                if method is None:
+                    connection = connection.close() if connection else None
+                    _put(answers, (None, None))
+                    continue
                 connection = connection or Connection(broker.socket)
                 _put(answers, (connection.call(method, **params), None))
             except Exception as problem:  # the parent raises it

@@ -60,6 +60,12 @@ class Connection:
         self.send_raw(msgpack.packb([0, identity, method, [params]]))
         return identity
 
+    def send_with(self, fds, method, **params):
+        """The same, and descriptors go with its first byte."""
+        identity = next(self._ids)
+        socket.send_fds(self.socket, [msgpack.packb([0, identity, method, [params]])], list(fds))
+        return identity
+
     def call(self, method, **params):
         """Sends a request and waits for its result."""
         return self.result(self.send(method, **params))

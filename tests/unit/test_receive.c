@@ -1,0 +1,82 @@
+/* Descriptors that come with bytes: one is handed on, the kernel closes the others. */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "io/receive.h"
+
+#define MANY 5
+
+/* Sends one byte with `n` descriptors. */
+static void test_send(int fd, const int *fds, size_t n)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int) * MANY)];
+	} control = { 0 };
+	char byte = 'x';
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (n > 0) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+		control.header = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+						   .cmsg_type = SCM_RIGHTS,
+						   .cmsg_len = CMSG_LEN(sizeof(int) * n) };
+		memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * n);
+	}
+	assert_int_equal(sendmsg(fd, &m, 0), 1);
+}
+
+static int test_lowest_free(void)
+{
+	int fd = dup(STDIN_FILENO);
+
+	assert_true(fd >= 0);
+	(void)close(fd);
+	return fd;
+}
+
+static void test_one_descriptor_is_handed_on(void **state)
+{
+	const int fds[MANY] = { 0, 0, 0, 0, 0 };
+	int pair[2], got, next;
+	char byte;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	next = test_lowest_free();
+	for (size_t n = 0; n <= MANY; n++) {
+		test_send(pair[0], fds, n);
+		got = 77;
+		assert_int_equal(receive(pair[1], &byte, 1, &got, NULL), 1);
+		assert_int_equal(byte, 'x');
+		assert_int_equal(got, n > 0 ? next : -1);
+		if (n > 0)
+			assert_true(fcntl(got, F_GETFD) & FD_CLOEXEC);
+		fd_close(&got);
+		assert_int_equal(test_lowest_free(), next);
+	}
+	got = 77;
+	assert_int_equal(receive(pair[1], &byte, 1, &got, NULL), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(got, -1);
+	(void)close(pair[0]);
+	assert_int_equal(receive(pair[1], &byte, 1, &got, NULL), 0);
+	(void)close(pair[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_descriptor_is_handed_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
