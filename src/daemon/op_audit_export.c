@@ -51,7 +51,13 @@ static void op_reading_stored(void *userdata, int outcome)
 	struct op_reading *reading = userdata;
 	struct op_map m = { 0 };
 
-	if (outcome != 0) {
+	if (outcome == 0) { /* a head that a power cut could take back proves the wrong thing */
+		outcome = store_sync(reading->d->store);
+		daemon_mind_store(reading->d, outcome);
+	}
+	if (store_outcome_is_final(outcome)) {
+		request_free(reading->r); /* the process ends */
+	} else if (outcome != 0) {
 		request_fail(reading->r, PROTO_AUDIT_UNAVAILABLE, 1000,
 			     "the reading cannot be recorded now");
 	} else {
