@@ -33,8 +33,9 @@ static void op_reloaded(void *userdata, int outcome)
 
 	if (outcome != 0) {
 		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "%s, and that cannot be recorded now",
-			     done->ok ? "reloaded" : "the old configuration stays");
+			     "%s, and that cannot be recorded now: %s",
+			     done->ok ? "reloaded" : "the old configuration stays",
+			     turn_reason(outcome));
 	} else if (!done->ok) {
 		request_fail(done->r, PROTO_INVALID_REQUEST, -1, "the old configuration stays: %s",
 			     done->what.detail);
