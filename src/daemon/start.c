@@ -107,12 +107,30 @@ static bool start_has_state(const char *state_dir)
 	return access(path, F_OK) == 0;
 }
 
+static const char *const start_files[] = { "state.db", "state.db-wal", "state.db-shm" };
+
+static char *start_aside_path(const struct daemon *d, long long when, size_t file)
+{
+	return xasprintf("%s/old-%lld-%s", d->config->state_dir, when, start_files[file]);
+}
+
+/* A copy that was set aside before is never overwritten, within the same second either. */
+static bool start_aside_is_free(const struct daemon *d, long long when)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(start_files); i++) {
+		_cleanup_(freep) char *path = start_aside_path(d, when, i);
+
+		if (access(path, F_OK) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* With --reset-state: the old files are set aside, not deleted. */
 static int start_set_state_aside(const struct daemon *d, struct leader *self)
 {
+	long long when = clock_now().wall_ms / 1000;
 	struct leader row;
-	static const char *const files[] = { "state.db", "state.db-wal", "state.db-shm" };
-	long long now = clock_now().wall_ms / 1000;
 
 	if (start_has_state(d->config->state_dir) &&
 	    store_peek_leader(d->config->state_dir, &row) == 0 &&
@@ -121,10 +139,12 @@ static int start_set_state_aside(const struct daemon *d, struct leader *self)
 			  (int)row.pid);
 		return EX_TEMPFAIL;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		_cleanup_(freep) char *from = xasprintf("%s/%s", d->config->state_dir, files[i]);
-		_cleanup_(freep) char *to =
-			xasprintf("%s/old-%lld-%s", d->config->state_dir, now, files[i]);
+	while (!start_aside_is_free(d, when))
+		when++;
+	for (size_t i = 0; i < ARRAY_SIZE(start_files); i++) {
+		_cleanup_(freep) char *from =
+			xasprintf("%s/%s", d->config->state_dir, start_files[i]);
+		_cleanup_(freep) char *to = start_aside_path(d, when, i);
 
 		if (rename(from, to) == 0)
 			log_warning("--reset-state: %s is now %s", from, to);

@@ -369,6 +369,15 @@ def test_reset_state_says_what_becomes_of_the_old_keys(make_broker, litellm):
     assert swept[0]["detail"].startswith(name + ": ") and row_of(litellm, old) is None
 
 
+def test_reset_state_never_overwrites_an_older_copy(broker):
+    """Of two within one second, either: the copies' names have the second."""
+    directory = os.path.dirname(broker.db)
+    for count in range(1, 5):  # four starts are faster than four seconds
+        broker.restart("--reset-state")
+        copies = [name for name in os.listdir(directory) if name.startswith("old-") and name.endswith("-state.db")]
+        assert len(copies) == count, broker.log_since_start
+
+
 @pytest.mark.parametrize("text, same", [("0123456789abcdef0123456789abcdef\n", True), ("uninitialized\n", False), ("", False)])
 def test_only_an_id_of_the_machine_is_one(make_broker, text, same):
     """Images of one build have the same word there before their first boot."""
