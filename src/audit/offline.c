@@ -224,6 +224,22 @@ static int offline_read(struct offline *o, FILE *f)
 	return EX_IOERR;
 }
 
+/* A head from before the first row proves nothing of what is here, and somebody counts on it. */
+static void offline_judge_heads(struct offline *o)
+{
+	const struct args *a = o->args;
+	struct report *r = &o->report;
+
+	for (size_t i = 0; i < a->n_heads && r->verdict.fault == CHAIN_GOOD; i++) {
+		if (a->heads[i].state != CHAIN_HEAD_OPEN)
+			continue;
+		r->verdict =
+			(struct chain_verdict){ CHAIN_MISSING, (int64_t)a->heads[i].sequence, 0 };
+		r->why = "it is missing: no export here goes back to that head, so it could not be "
+			 "checked; verify the one that has its row, too";
+	}
+}
+
 static int offline_judge(struct offline *o)
 {
 	struct report *r = &o->report;
@@ -239,6 +255,7 @@ static int offline_judge(struct offline *o)
 	r->first = o->chain.first;
 	if (o->known.n > 0 && o->known.after < r->first)
 		r->first = o->known.after + 1;
+	offline_judge_heads(o);
 	r->n_rows = begun ? r->last + 1 - r->first : 0;
 	memcpy(r->hash, o->chain.hash, HASH_SIZE);
 	if (r->verdict.fault == CHAIN_CHANGED && r->n_rows == 0)

@@ -101,5 +101,10 @@ int store_fence(struct store_conn *c) _must_check_;
 int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc) _must_check_;
 /* Reads the last row's sequence and hash. */
 int store_audit_load_head(struct store *s, struct store_conn *c) _must_check_;
+/*
+ * Within the claim's transaction, as the leader that it makes: signs the checkpoint anew if the
+ * install was `before` until now, or if it was signed before signatures had the install.
+ */
+int store_checkpoint_settle(struct store *s, struct store_conn *c, const char *before) _must_check_;
 /* What the trigger on DELETE FROM audit calls: without it a connection can't remove a row. */
 int store_audit_prune_functions(struct store *s, struct store_conn *c) _must_check_;

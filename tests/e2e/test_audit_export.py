@@ -196,6 +196,16 @@ def test_truncation_with_a_matching_end_is_found_by_a_head(filled):
     assert (found["code"], found["first_bad"], found["fault"]) == (1, numbers(old)[-1] + 1, "missing")
 
 
+def test_head_from_before_an_export_is_not_taken_for_checked(filled):
+    row, = filled.rows("SELECT hash FROM audit WHERE sequence = 3")
+    head = f"3:{bytes(row['hash']).hex()}"
+    late = export(filled, "--from", "10")
+    found = offline(filled, late, "--head", head)
+    assert (found["code"], found["whole"], found["first_bad"], found["fault"]) == (1, False, 3, "missing")
+    assert "could not be checked" in found["message"]
+    assert offline(filled, late + export(filled, "--to", "9"), "--head", head)["code"] == 0
+
+
 def test_another_key_verifies_nothing(filled):
     lines = export(filled)
     found = offline(filled, lines, key=filled.write("other.key", "11" * 32 + "\n"))
