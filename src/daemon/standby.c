@@ -315,6 +315,10 @@ static void standby_on_tick(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
+	if (store_check_place(s->d->store) != 0) {
+		standby_failed(s, STORE_E_MOVED); /* who leads is not to be read here any more */
+		return;
+	}
 	if (store_read_leader(s->d->store, &row) != 0)
 		return; /* logged; the next look may be luckier */
 	memcpy(view.holder, row.holder, sizeof(view.holder));

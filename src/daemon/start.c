@@ -57,6 +57,8 @@ static const struct {
 	{ STORE_E_ACCESS, EX_CONFIG, "the state's directory or file cannot be used (see above)" },
 	{ STORE_E_CORRUPT, EX_CONFIG,
 	  "the state is damaged: restore it, or start over with --reset-state (the old state is kept beside it)" },
+	{ STORE_E_MOVED, EX_TEMPFAIL,
+	  "a file of the state was removed or replaced while it was open (see above): start again" },
 	{ STORE_E_BUSY, EX_TEMPFAIL, "another process holds the state's lock" },
 	{ STORE_E_FULL, EX_IOERR, "no room on the state's file system" },
 	{ STORE_E_READONLY, EX_IOERR,

@@ -157,6 +157,26 @@ int store_dir_files(const char *dir, int dir_fd)
 	return r;
 }
 
+static const char *const store_companions[STORE_COMPANIONS] = { STORE_FILE "-wal",
+								STORE_FILE "-shm" };
+
+const char *store_dir_companion_name(size_t which)
+{
+	return store_companions[which];
+}
+
+bool store_dir_companion(int dir_fd, size_t which, struct store_file *ret)
+{
+	struct stat st;
+	int r = fstatat(dir_fd, store_companions[which], &st, AT_SYMLINK_NOFOLLOW);
+
+	if (r < 0 && errno != ENOENT)
+		return false;
+	*ret = r < 0 ? (struct store_file){ 0 }
+		     : (struct store_file){ .dev = st.st_dev, .ino = st.st_ino };
+	return true;
+}
+
 bool store_reserve_make(int dir_fd)
 {
 	_cleanup_(fd_close) int fd =
