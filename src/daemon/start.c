@@ -60,9 +60,6 @@ static const struct {
 	{ STORE_E_MOVED, EX_TEMPFAIL,
 	  "a file of the state was removed or replaced while it was open (see above): start again" },
 	{ STORE_E_BUSY, EX_TEMPFAIL, "another process holds the state's lock" },
-	{ STORE_E_FULL, EX_IOERR, "no room on the state's file system" },
-	{ STORE_E_READONLY, EX_IOERR,
-	  "the state cannot be written: the file or its file system is read-only" },
 };
 
 int start_store_failed(const struct daemon *d, int r)
@@ -214,12 +211,24 @@ int start_state(struct daemon *d)
 	r = r ? r : start_keyring(d);
 	if (r)
 		return r;
-	r = store_open(&d->store, d->config->state_dir, d->config->durability, d->keyring);
+	r = start_store(d);
+	return r == 0 || start_may_pass(r) ? 0 : start_store_failed(d, r);
+}
+
+bool start_may_pass(int r)
+{
+	return r == STORE_E_FULL || r == STORE_E_READONLY;
+}
+
+int start_store(struct daemon *d)
+{
+	int r = store_open(&d->store, d->config->state_dir, d->config->durability, d->keyring);
+
 	if (r)
-		return start_store_failed(d, r);
+		return r;
 	/* First of all: a leader beats only for those it knows. What keeps it from being written
 	 * now passes, and is then made up for. */
-	r = store_register(d->store, self);
+	r = store_register(d->store, &d->self);
 	if (r != 0)
 		log_warning("this instance cannot be entered into the state yet: %s",
 			    r > 0 ? store_outcome_text((enum store_outcome)r)

@@ -2,7 +2,7 @@
  * The place of the state: its directory, the modes and owners in it, and the reserve. Never opens
  * an existing database file: closing the descriptor would drop SQLite's locks on it.
  */
-#include "io/store_internal.h"
+#include "io/store_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "io/store.h"
 
 #define STORE_RESERVE_SIZE (4 << 20)
 
@@ -54,6 +55,8 @@ static int store_dir_make(const char *dir)
 		if (mkdir(path, 0700) < 0 && errno != EEXIST && errno != EISDIR) {
 			int e = errno;
 
+			if (e == ENOSPC || e == EDQUOT)
+				return STORE_E_FULL;
 			log_error("cannot make the directory %s: %s", path, strerror(e));
 			return e == EACCES || e == EPERM || e == EROFS || e == ENOTDIR
 				       ? STORE_E_ACCESS
