@@ -25,16 +25,17 @@ static void checkpoint_mac(const struct keyring *k, const char *install,
 {
 	const uint64_t numbers[] = { c->sequence, c->count, (uint64_t)c->pruned_at_ms };
 	uint8_t bytes[sizeof(numbers) + HASH_SIZE + CHECKPOINT_INSTALL_MAX];
-	size_t n_install = strlen(install);
 	size_t n = 0;
 
-	assert(n_install <= CHECKPOINT_INSTALL_MAX);
+	assert(strlen(install) <= CHECKPOINT_INSTALL_MAX);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		for (int shift = 56; shift >= 0; shift -= 8)
 			bytes[n++] = (uint8_t)(numbers[i] >> shift);
 	memcpy(bytes + n, c->hash, HASH_SIZE);
-	memcpy(bytes + n + HASH_SIZE, install, n_install);
-	audit_sign(k, CHECKPOINT_KIND, bytes, n + HASH_SIZE + n_install, ret);
+	n += HASH_SIZE;
+	for (const char *at = install; *at; at++)
+		bytes[n++] = (uint8_t)*at;
+	audit_sign(k, CHECKPOINT_KIND, bytes, n, ret);
 }
 
 void checkpoint_sign(const struct keyring *k, const char *install,
