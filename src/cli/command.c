@@ -80,7 +80,8 @@ static const struct command command_rows[] = {
 	{ "audit verify", "", "Prove that the audit is as it was written (admin)",
 	  OPT_PLACE | OPT_VERIFY, false, 0, command_audit_verify,
 	  "Exits with 1 and names the first bad row if rows were changed, removed, inserted or moved; also\n"
-	  "if rows are missing up to a --head. Reads the state itself, so it works without a broker.\n"
+	  "if rows are missing up to a --head. Exits with 2 if the row of a --head was pruned, so that it\n"
+	  "proves nothing. Reads the state itself, so it works without a broker.\n"
 	  "With --export and --key it needs neither a broker nor a state.\n" },
 	{ "audit export", "", "Print the audit as JSON lines (admin)", OPT_EXPORT, false, 0,
 	  command_audit_export,

@@ -180,13 +180,15 @@ static void daemon_on_sync(int fd, short what, void *userdata)
 static void daemon_on_roll(int fd, short what, void *userdata)
 {
 	struct daemon *d = userdata;
+	int r;
 
 	(void)fd;
 	(void)what;
 	(void)turn_retry(d->turn);
 	if (TAKE(d->reload_wanted))
 		daemon_on_hup(d);
-	daemon_mind_store(d, roll_call(d->roll));
+	r = store_check_place(d->store); /* an idle leader writes nothing that would tell */
+	daemon_mind_store(d, r != 0 ? r : roll_call(d->roll));
 	listeners_mind(d->listeners);
 }
 

@@ -95,6 +95,7 @@ static void denials_counted(struct denials *denials, const struct denial_report 
 static void denials_stored(void *userdata, int outcome)
 {
 	struct denial_report *report = userdata;
+	char why[TURN_WHY_SIZE];
 	struct denial *x;
 
 	if (!report->request) {
@@ -105,8 +106,8 @@ static void denials_stored(void *userdata, int outcome)
 		x = denials_find(report->denials, &report->id);
 		if (x)
 			x->ends_at_ms = 0; /* no row: the next denial is the first */
-		request_fail(report->request, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "denied, and that cannot be recorded now");
+		request_fail(report->request, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "denied, and that", why));
 	}
 	free(report);
 }

@@ -248,16 +248,27 @@ static void standby_forgive(struct standby *s)
 	s->evidence = ELECTION_ALIVE;
 }
 
+/* Nobody can lead here now. That passes: it is waited for as another one's end is. */
+static void standby_wait(struct standby *s, int r)
+{
+	const char *why = store_outcome_text((enum store_outcome)r);
+
+	if (!s->waited)
+		log_error("STANDBY on %s: cannot take over: %s; this one does when that is over",
+			  s->d->config->state_dir, why);
+	if (!s->waited)
+		notify_send("READY=1\nSTATUS=standby, cannot take over: %s", why);
+	s->waited = true; /* the tick tries again */
+	/* SQLite never writes by a connection that it could only open to read */
+	if (r == STORE_E_READONLY)
+		store_free(TAKE(s->d->store));
+}
+
 static void standby_failed(struct standby *s, int r)
 {
-	bool first = s->leader.holder[0] == '\0';
-
 	standby_forgive(s);
-	if (!first && (r == STORE_E_FULL || r == STORE_E_READONLY)) {
-		if (!s->waited)
-			log_error("cannot take over: %s",
-				  store_outcome_text((enum store_outcome)r));
-		s->waited = true; /* the tick tries again */
+	if (start_may_pass(r)) {
+		standby_wait(s, r);
 		return;
 	}
 	s->exit_code = start_store_failed(s->d, r);
@@ -268,8 +279,11 @@ static void standby_try(struct standby *s)
 {
 	struct daemon *d = s->d;
 	struct leader before = { 0 };
-	int r = store_claim(d->store, &d->self, standby_may_take, s, &before);
+	int r;
 
+	if (!d->store)
+		return; /* the tick opens it */
+	r = store_claim(d->store, &d->self, standby_may_take, s, &before);
 	if (r == 0) {
 		standby_won(s, &before);
 	} else if (r == STORE_E_LED) {
@@ -282,6 +296,19 @@ static void standby_try(struct standby *s)
 			standby_forgive(s);
 		standby_again(s);
 	} else {
+		standby_failed(s, r);
+	}
+}
+
+/* A start found no room to open the state, or could only read it. */
+static void standby_open(struct standby *s)
+{
+	int r = start_store(s->d);
+
+	if (r == 0) {
+		election_start(&s->watch, &s->d->config->timing, standby_now_ms());
+		standby_try(s);
+	} else if (r != STORE_E_BUSY) { /* else somebody else opens it just now */
 		standby_failed(s, r);
 	}
 }
@@ -317,6 +344,14 @@ static void standby_on_tick(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
+	if (!s->d->store) {
+		standby_open(s);
+		return;
+	}
+	if (store_check_place(s->d->store) != 0) {
+		standby_failed(s, STORE_E_MOVED); /* who leads is not to be read here any more */
+		return;
+	}
 	if (store_read_leader(s->d->store, &row) != 0)
 		return; /* logged; the next look may be luckier */
 	memcpy(view.holder, row.holder, sizeof(view.holder));
@@ -327,7 +362,7 @@ static void standby_on_tick(int fd, short what, void *userdata)
 		standby_try(s);
 	else
 		standby_watch(s, &row);
-	if (s->d->term)
+	if (s->d->term || !s->d->store)
 		return;
 	daemon_follow_reloads(s->d);
 	standby_beat(s, view.now_ms);
@@ -353,8 +388,11 @@ int standby_run(struct daemon *d)
 		abort(); /* out of memory */
 	election_start(&s.watch, &d->config->timing, now);
 	s.beat_at_ms = now + d->config->timing.instance_beat_ms;
-	standby_try(&s);
-	if (!d->term && !d->stop_wanted) {
+	if (d->store)
+		standby_try(&s);
+	else
+		standby_open(&s);
+	if (!d->term && !d->stop_wanted && d->store) {
 		daemon_follow_reloads(d); /* since ours was read it may have been read again */
 		(void)listeners_look(d->listeners);
 	}

@@ -32,6 +32,7 @@ struct stray {
 	char alias[ALIAS_MAX];
 	unsigned seen; /* sweeps that saw it */
 	bool now;      /* seen in this one */
+	bool kept;     /* upstream would not delete it in this one */
 	UT_hash_handle hh;
 };
 
@@ -188,6 +189,28 @@ static void sweep_forget_unseen(struct sweep *s)
 
 static void sweep_delete_next(struct sweep *s);
 
+static const char *stray_name(const struct stray *x)
+{
+	return x && *x->alias ? x->alias : "(no name)";
+}
+
+/* What upstream has against this one need not hold for the others. It stands last from now on: the
+ * next sweep comes to the others also where an answer ends a sweep. */
+static void sweep_keep(struct sweep *s, struct stray *x, const struct litellm_answer *a)
+{
+	log_warning("sweep: a stray key could not be deleted (%s, %.8s): %s", stray_name(x),
+		    s->deleting, a->message);
+	if (x) {
+		HASH_DEL(s->strays, x);
+		HASH_ADD_STR(s->strays, hash, x);
+		x->kept = true;
+	}
+	if (x && a->kind == LITELLM_REFUSED)
+		sweep_delete_next(s);
+	else
+		sweep_end(s, a->message);
+}
+
 static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 {
 	struct sweep *s = userdata;
@@ -199,11 +222,10 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 	s->call = NULL;
 	HASH_FIND_STR(s->strays, s->deleting, x);
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
-		log_warning("sweep: a stray key could not be deleted: %s", a->litellm.message);
-		sweep_end(s, a->litellm.message);
+		sweep_keep(s, x, &a->litellm);
 		return;
 	}
-	alias = x && *x->alias ? x->alias : "(no name)";
+	alias = stray_name(x);
 	log_info("sweep: deleted a key upstream that no row knew (%s, %.8s)", alias, s->deleting);
 	c = change_new(s->d->turn, NULL, NULL);
 	row = change_audit(c, "sweep", "ok", NULL);
@@ -226,7 +248,7 @@ static void sweep_delete_next(struct sweep *s)
 	struct stray *x, *next;
 
 	HASH_ITER (hh, s->strays, x, next) {
-		if (x->seen < 2 || sweep_is_known(s, x->hash, x->intent))
+		if (x->seen < 2 || x->kept || sweep_is_known(s, x->hash, x->intent))
 			continue; /* an import may have made it ours since it was listed */
 		memcpy(s->deleting, x->hash, sizeof(s->deleting));
 		if (upstream_start(
@@ -337,7 +359,7 @@ void sweep_start(struct sweep *s)
 	s->running = true;
 	s->found = (struct sweep_found){ 0 };
 	HASH_ITER (hh, s->strays, x, next)
-		x->now = false;
+		x->now = x->kept = false;
 	pools_expect(s->d);
 	s->page = 0;
 	s->first[0] = '\0';

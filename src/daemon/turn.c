@@ -263,7 +263,7 @@ static int turn_commit(struct turn *t, struct change_list *changes)
 	return r;
 }
 
-static const char *turn_reason(int outcome)
+const char *turn_reason(int outcome)
 {
 	if (outcome < 0)
 		return strerrordesc_np(-outcome);
@@ -273,7 +273,7 @@ static const char *turn_reason(int outcome)
 	case STORE_E_READONLY:
 		return "the broker's state is read-only; make it writable, and service resumes by itself";
 	case STORE_E_BUSY:
-		return "another process holds the lock of the broker's state; its log may name it";
+		return "another process holds the lock of the broker's state; end it (the broker's log may name it), and service resumes by itself";
 	default:
 		return store_outcome_text((enum store_outcome)outcome);
 	}

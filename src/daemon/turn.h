@@ -78,11 +78,13 @@ void change_submit(struct change *c);
 void turn_late(struct turn *t, turn_late_fn fn, void *userdata);
 /* Takes back what turn_late() asked with this userdata. */
 void turn_late_cancel(struct turn *t, const void *userdata);
+/* What stands in the way of a record, and what to do about it. */
+const char *turn_reason(int outcome);
 /*
  * Why a change's outcome is not 0, for the caller: "the release cannot be recorded now: the disk of
  * the broker's state is full, make room". `what` is "the release".
  */
-#define TURN_WHY_SIZE 192
+#define TURN_WHY_SIZE 256
 const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE]);
 /* Joins what was kept to this turn, since nothing else may come. Was there any? */
 bool turn_retry(struct turn *t);

@@ -191,6 +191,7 @@ int store_conn_open(struct store_conn *c, struct store *s, const char *synchrono
 	_cleanup_(freep) char *path = xasprintf("%s/" STORE_FILE, s->dir);
 	int rc;
 
+	c->store = s;
 	rc = sqlite3_open_v2(path, &c->db, flags, NULL);
 	if (rc == SQLITE_OK)
 		rc = store_conn_options(c->db);
@@ -309,6 +310,8 @@ int store_step(struct store_conn *c, sqlite3_stmt *stmt)
 
 void store_done(sqlite3_stmt *stmt)
 {
+	if (!stmt)
+		return;
 	/* the code of a failed step comes back here, and was handled */
 	(void)sqlite3_reset(stmt);
 	(void)sqlite3_clear_bindings(stmt);
@@ -329,6 +332,9 @@ int store_exec(struct store_conn *c, const char *sql)
 
 int store_conn_begin(struct store_conn *c)
 {
+	/* beside other files of these names somebody else may write without a lock that we see */
+	if (c->store && store_has_moved(c->store))
+		return STORE_E_MOVED;
 	return store_run(c, store_get(c, STORE_BEGIN));
 }
 
@@ -378,6 +384,9 @@ int store_conn_commit(struct store_conn *c)
 	store_done(stmt);
 	if (r != 0)
 		store_conn_rollback(c);
+	/* what was committed to a file that has lost its name is lost with this process */
+	if (r == 0 && c->store && store_has_moved(c->store))
+		r = STORE_E_MOVED;
 	return r;
 }
 

@@ -53,6 +53,7 @@ struct store_table;
 
 struct store_conn {
 	sqlite3 *db;
+	struct store *store; /* whose it is; NULL: nobody's, a reader's beside the daemon */
 	sqlite3_stmt *stmts[STORE_N_STMTS];
 };
 

@@ -35,8 +35,13 @@ static struct store_conn *store_light(struct store *s)
  * the next turn's commit meets it, if it lasts. */
 static int store_light_run(struct store_conn *c, sqlite3_stmt *stmt)
 {
-	int r = c->db ? store_run(c, stmt) : -EIO;
+	int r;
 
+	if (c->store && store_has_moved(c->store)) {
+		store_done(stmt);
+		return STORE_E_MOVED;
+	}
+	r = c->db ? store_run(c, stmt) : -EIO;
 	return r == -EIO ? STORE_E_BUSY : r;
 }
 

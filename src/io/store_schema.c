@@ -271,13 +271,14 @@ static void store_install_draw(const struct store *s, char ret[STORE_INSTALL_SIZ
 
 int store_install_settle(struct store *s, struct store_conn *c)
 {
-	char identity[SHA256_HEX_SIZE], install[STORE_INSTALL_SIZE];
+	char identity[SHA256_HEX_SIZE], install[STORE_INSTALL_SIZE], before[STORE_INSTALL_SIZE];
 	int r = store_meta_read(c, "identity", identity, sizeof(identity));
 
 	if (r == 0)
 		r = store_meta_read(c, "install", install, sizeof(install));
 	if (r != 0)
 		return r;
+	memcpy(before, install, sizeof(before));
 	if (install[0] == '\0' || strcmp(identity, s->identity) != 0) {
 		store_install_draw(s, install);
 		r = store_meta_write(c, "identity", s->identity);
@@ -287,7 +288,7 @@ int store_install_settle(struct store *s, struct store_conn *c)
 			return r;
 	}
 	memcpy(s->install, install, sizeof(s->install));
-	return 0;
+	return store_checkpoint_settle(s, c, before);
 }
 
 /* --- opening --- */

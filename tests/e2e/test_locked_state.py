@@ -243,3 +243,29 @@ def test_reload_that_cannot_be_recorded_is_not_in_force(make_broker):
         assert not broker.rows("SELECT 1 FROM audit WHERE event = 'reload'")
     wait_until(lambda: broker.call("whoami")["rules"] == ["changed"], what="the new rules")
     assert [row["outcome"] for row in broker.audit(event="reload")] == ["ok"]
+
+
+# --- what callers are told ---
+
+ASKED = {"audit_read": {}, "audit_follow": {}, "audit_export": {}, "audit_exported": {"from": 1, "sequence": 1}, "audit_key": {},
+         "audit_verify": {}, "audit_prune": {"before_ms": 1 << 60, "not_exported": True}, "reload": {},
+         "revoke": {"profile": "service"}, "rotate": {"profile": "service"}}
+
+
+def test_who_is_refused_hears_why_and_what_to_do(make_broker):
+    broker = make_broker(config=MANY + 'rule "x" { uid = 12345 profiles = { "*" } }\n', env=DROPIN).start()
+    broker.wait_ready()
+    with broker.locked():
+        told = {}
+        for method, params in ASKED.items():
+            with pytest.raises(RpcError) as refusal:
+                broker.admin(method, **params)
+            told[method] = refusal.value
+        with pytest.raises(RpcError) as refusal:
+            broker.acquire()
+        told["denied"] = refusal.value
+        asked = broker.cli("audit", "read")
+    wrong = {name: str(error) for name, error in told.items() if error.code != "audit_unavailable"
+             or "another process holds the lock" not in str(error) or "end it" not in str(error)}
+    assert not wrong
+    assert asked.code == 75 and "holds the lock" in asked.stderr and "disk" not in asked.stderr

@@ -366,6 +366,70 @@ def test_state_that_is_unlinked_makes_the_leader_step_down(pair):
     assert a.process.wait(5) == 75 and "removed or replaced" in a.log
 
 
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_nothing_is_acknowledged_on_a_file_that_is_gone(instances, name):
+    """The leader's own ticks are held back: it is the turn that sees it."""
+    instances.broker.timing["leader_tick_ms"] = 60000
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    with instances.broker.rpc() as connection:
+        connection.call("whoami")
+        os.unlink(os.path.join(os.path.dirname(instances.broker.db), name))
+        with pytest.raises((Closed, ConnectionResetError)):
+            connection.call("acquire", bind="ttl")
+    assert a.process.wait(5) == 75 and f"/{name} was removed or replaced" in a.log, a.log
+
+
+@pytest.mark.parametrize("end", ["removed", "replaced"])
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_idle_instances_see_that_a_file_is_gone(pair, name, end):
+    """The standby does not take over what nobody will find, either: both end, for the service manager to start anew."""
+    instances, a, b = pair
+    directory = os.path.dirname(instances.broker.db)
+    if end == "replaced":
+        shutil.copy(os.path.join(directory, name), os.path.join(directory, "new"))
+        os.rename(os.path.join(directory, "new"), os.path.join(directory, name))
+    else:
+        os.unlink(os.path.join(directory, name))
+    for instance in (a, b):
+        assert instance.process.wait(5) == 75 and f"/{name} was removed or replaced" in instance.log, instance.log
+    assert "leads now" not in b.log and "READY" not in b.log
+    c = instances.start("c")
+    instances.broker.wait_ready()
+    assert instances.leader() is c
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_standby_claims_nothing_that_is_gone(pair, name):
+    """Its ticks are held back by a stop: it is woken by the leader's end, and the claim is the first that it does."""
+    instances, a, b = pair
+    b.freeze()
+    os.unlink(os.path.join(os.path.dirname(instances.broker.db), name))
+    a.kill()
+    b.signal(signal.SIGCONT)
+    assert b.process.wait(5) == 75 and "READY" not in b.log
+
+
+def test_other_programs_may_read_and_write_the_state(pair):
+    """What sqlite3 does at its end (checkpoint, remove the log if nobody else has it) is none of this."""
+    instances, a, b = pair
+    for _ in range(3):
+        database = sqlite3.connect(instances.broker.db, timeout=5)
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with database:
+            database.execute("REPLACE INTO meta (name, value) VALUES ('elsewhere', '1')")
+        database.close()
+        assert instances.broker.cli("audit", "verify").code == 0
+        instances.broker.acquire(bind="ttl")
+    stays(lambda: a.running and b.running, 1.0)
+    a.kill()
+    assert instances.wait_leader(a) is b and instances.broker.acquire(bind="ttl")
+    b.stop()
+    assert instances.broker.cli("audit", "verify").code == 0
+    c = instances.start("c")
+    stays(lambda: c.running and instances.broker.call("whoami"), 1.0)
+
+
 def test_socket_that_was_removed_is_made_anew_and_handed_on(pair):
     instances, a, b = pair
     os.unlink(instances.broker.socket)
