@@ -36,7 +36,8 @@ PREEMPTED_MS = 100  # between two looks of one process at its clock
 PAUSES = ("stop_leader", "stop_leader_shortly", "stop_standby")
 PAUSED_USEC = 5_000_000  # after a pause the successor has begun its term, also with the disk full meanwhile
 # why an instance may end by itself: its exit code, and what its log must say
-REASONS = {74: "the state's file system", 75: "another broker leads now|another process holds the state's lock"}
+REASONS = {1: "unshare: sigprocmask unblock failed",  # of a prefix, whose daemon was killed
+           74: "the state's file system", 75: "another broker leads now|another process holds the state's lock"}
 SWEPT = re.compile(r"sweep: deleted a key upstream that no row knew \((.*), ([0-9a-f]{8})\)")
 
 
