@@ -134,7 +134,8 @@ def test_death_after_the_takeover_excuses_nothing(run):
 
 @pytest.mark.parametrize("code,log,fine", [
     (75, "another broker leads now: this process ends", True), (75, "stopped", False), (0, "stopped", False),
-    (1, "unshare: sigprocmask unblock failed", True), (1, "", False), (74, "no room on the state's file system", True), (74, "", False), (70, "another broker leads now", False)])
+    (1, "unshare: sigprocmask unblock failed", True), (1, "", False),
+    (74, "no room on the state's file system", True), (74, "", False), (70, "another broker leads now", False)])
 def test_instance_that_ends_by_itself_says_why(run, code, log, fine):
     run.ended.append(instance("c", code, log))
     assert list(run.found()) == ([] if fine else ["exits"])
