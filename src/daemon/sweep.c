@@ -232,7 +232,7 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 	keyring_tag(s->d->keyring, s->deleting, row->key_tag);
 	(void)snprintf(row->detail, sizeof(row->detail),
 		       "%s: a stray key, which no row knew, was deleted upstream", alias);
-	change_vital(c);
+	change_vital(c); /* it is gone, whether or not there is room to say so */
 	change_kept(c);
 	change_submit(c);
 	s->found.deleted++;

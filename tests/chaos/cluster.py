@@ -145,6 +145,7 @@ class Cluster:
         self.events = Events(self.broker.path("events"))
         self._libraries = []
         self.alive, self.ended, self.clients, self._n, self._database, self.locks = [], [], [], 0, None, None
+        self.install = ""  # by which the broker knows its keys
         self.size = int(256 + 40 * plan.minutes) * MIB
         self.mounted = self.root and subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={self.size},mode=755", "chaos", self.broker.path("state")],
@@ -194,10 +195,6 @@ class Cluster:
         except (sqlite3.Error, ValueError):
             return 0, None
         return term, next((one for one in self.alive if one.name == name and one.running), None)
-
-    def install(self):
-        """By which the broker knows its own keys."""
-        return self.query("SELECT value FROM meta WHERE name = 'install'")[0][0]
 
     def standbys(self):
         """Living instances that have said that they stand by, are not stopped nor told to end, and do not lead."""
@@ -279,6 +276,7 @@ class Cluster:
         self.open_doors()  # now that whoever made the socket has set its mode
         wait_until(lambda: self.query("SELECT count(*) FROM key WHERE state = 'live'")[0][0], 20,
                    lambda: "the shared key\n" + self.alive[0].log)
+        (self.install,), = self.query("SELECT value FROM meta WHERE name = 'install'")
         self._watch()
         self.locks = Locks(self.broker.db + "-shm", self.events)
         self.locks.start()

@@ -258,5 +258,5 @@ class Nemesis:
         """A key of ours that no row knows, as a lost state leaves it: the sweep's to delete."""
         key = f"sk-stray-{now_usec()}"
         with contextlib.suppress(OSError, ValueError):
-            self.cluster.standin.add_key(key, key_alias=key[3:], user_id="keybroker:" + self.cluster.install())
+            self.cluster.standin.add_key(key, key_alias=key[3:], user_id="keybroker:" + self.cluster.install)
             self.events.add("stray", hash=key_hash(key))

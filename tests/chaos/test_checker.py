@@ -44,6 +44,7 @@ class Run:
             ("reload", 1990, {}), ("reload_done", 2010, {"of": at(1990), "generation": None}),
             ("stray", 2500, {"hash": STRAY}), ("kill_leader", 10000, {"instance": "a"}))]
         self.ended = [instance("a", -9, SWEPT.format(STRAY), at(10000)), instance("b", 0, "", at(20000))]
+        self.clients = []
         self.upstream = [{"token": KEY, "user_id": "keybroker:here", "key_alias": "service", "blocked": False}]
 
     def without(self, event, outcome="ok"):
@@ -66,7 +67,7 @@ class Run:
         database.commit()
         database.close()
         cluster = types.SimpleNamespace(
-            broker=types.SimpleNamespace(db=self.path, seal_key=SEAL), events=types.SimpleNamespace(all=self.events), clients=[],
+            broker=types.SimpleNamespace(db=self.path, seal_key=SEAL), events=types.SimpleNamespace(all=self.events), clients=self.clients,
             standin=types.SimpleNamespace(keys=lambda: self.upstream), ended=self.ended, alive=[],
             plan=types.SimpleNamespace(namespaces=0))
         return Checker(cluster, []).violations()
@@ -133,7 +134,17 @@ def test_death_after_the_takeover_excuses_nothing(run):
 
 @pytest.mark.parametrize("code,log,fine", [
     (75, "another broker leads now: this process ends", True), (75, "stopped", False), (0, "stopped", False),
+    (1, "unshare: sigprocmask unblock failed", True), (1, "", False),
     (74, "no room on the state's file system", True), (74, "", False), (70, "another broker leads now", False)])
 def test_instance_that_ends_by_itself_says_why(run, code, log, fine):
     run.ended.append(instance("c", code, log))
     assert list(run.found()) == ([] if fine else ["exits"])
+
+
+@pytest.mark.parametrize("code,ms,found", [("unknown_lease", 4000, []), ("unknown_lease", 2000, ["served"]), ("internal", 4000, ["served"])],
+                         ids=["after the clock was set", "before", "another error"])
+def test_only_a_clock_that_was_set_ends_a_lease_that_was_just_asked_for(run, tmp_path, code, ms, found):
+    run.events.insert(5, {"kind": "clock", "at": at(3000), "seconds": 3600})
+    (tmp_path / "client").write_text(f"E {code} {at(ms)}\n")
+    run.clients.append(types.SimpleNamespace(uid=0, name="c0", log_path=tmp_path / "client"))
+    assert list(run.found()) == found

@@ -517,6 +517,10 @@ def test_full_disk_leaves_the_reserve_to_revocations_and_releases(make_broker, l
         wait_until(lambda: litellm.chat(key)[0] == 401, what="its deletion")
         wait_until(lambda: broker.count("SELECT count(*) FROM key WHERE hash = ? AND state = 'deleted'", key_hash(key)) == 1,
                    what="its end on record")
+        stray = "sk-stray-of-this-install-0123456789"
+        litellm.add_key(stray, key_alias="stray", user_id=broker.user_id)
+        wait_until(lambda: broker.count("SELECT count(*) FROM audit WHERE event = 'sweep' AND key_tag = ?", broker.tag(stray)) == 1,
+                   what="the record of what the sweep deleted")
         assert broker.log.count("make room") < 30, "said, but not for each request"
 
 
