@@ -184,6 +184,7 @@ bool listeners_differ(const struct listeners *l, const struct config *c)
 
 struct asking {
 	struct listeners *l;
+	struct leader leader; /* was asked first: it may have failed to register */
 	struct pollfd asked[LISTENERS_ASKED];
 	nfds_t n;
 };
@@ -194,7 +195,8 @@ static int listeners_ask(const struct leader *row, void *userdata)
 	_cleanup_(freep) char *path = listeners_inst_path(a->l, row->holder);
 	int fd;
 
-	if (strcmp(row->holder, a->l->d->self.holder) == 0)
+	if (strcmp(row->holder, a->l->d->self.holder) == 0 ||
+	    strcmp(row->holder, a->leader.holder) == 0)
 		return 0;
 	fd = handover_ask(path);
 	if (fd >= 0)
@@ -264,8 +266,13 @@ static bool listeners_get(struct listeners *l)
 	int64_t until = clock_monotonic_nsec() / 1000000 + l->d->config->timing.handover_ms;
 	struct asking a = { .l = l };
 	int64_t left = l->d->config->timing.handover_ms;
+	struct leader leader;
 	bool got = false;
 
+	if (store_read_leader(l->d->store, &leader) == 0 && leader.pid) {
+		(void)listeners_ask(&leader, &a); /* there is room for it */
+		a.leader = leader;
+	}
 	if (store_each_instance(l->d->store, listeners_ask, &a) < 0 || a.n == 0)
 		return false;
 	while (!got && left > 0 && poll(a.asked, a.n, (int)left) > 0) {

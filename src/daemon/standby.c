@@ -26,7 +26,8 @@
 #include "io/store_instance.h"
 
 #define STANDBY_KILL_MS 200
-#define STANDBY_RETRY_MS 10 /* while another holds the lock, or two of us claim at once */
+#define STANDBY_SOCKETS_MS 5000 /* so long who starts us waits for them */
+#define STANDBY_RETRY_MS 10	/* while another holds the lock, or two of us claim at once */
 
 struct standby {
 	struct daemon *d;
@@ -36,6 +37,8 @@ struct standby {
 	struct election_watch watch;
 	enum election_evidence evidence;
 	bool waited; /* the log has it that the state cannot be written, or who keeps us from it */
+	bool unsaid; /* that we stand by: not before we have the sockets */
+	int64_t unsaid_since_ms;
 	int64_t beat_at_ms;
 	/* who holds the state's lock, while we want it */
 	pid_t locker;
@@ -165,8 +168,17 @@ static void standby_unwatch(struct standby *s)
 	fd_close(&s->pidfd);
 }
 
+/* First the sockets: whoever hears that we stand by may stop the leader at once. */
 static void standby_say(struct standby *s)
 {
+	bool ready = listeners_look(s->d->listeners);
+
+	if (!s->unsaid || (!ready && standby_now_ms() - s->unsaid_since_ms < STANDBY_SOCKETS_MS))
+		return;
+	s->unsaid = false;
+	if (!ready)
+		log_warning("no instance hands the listening sockets over: whoever connects while "
+			    "the leader is replaced may be refused");
 	log_info(
 		"STANDBY on %s: instance %s, pid %d, leads (term %llu); this one takes over when it ends",
 		s->d->config->state_dir, s->leader.instance, (int)s->leader.pid,
@@ -185,8 +197,8 @@ static void standby_watch(struct standby *s, const struct leader *row)
 	standby_unwatch(s);
 	s->leader = *row;
 	if (!same) {
-		/* first the sockets: whoever hears that we stand by may stop the leader at once */
-		(void)listeners_look(s->d->listeners);
+		s->unsaid = true;
+		s->unsaid_since_ms = standby_now_ms();
 		standby_say(s);
 	}
 	if (row->pid && standby_near(s, row))
@@ -366,7 +378,7 @@ static void standby_on_tick(int fd, short what, void *userdata)
 		return;
 	daemon_follow_reloads(s->d);
 	standby_beat(s, view.now_ms);
-	(void)listeners_look(s->d->listeners);
+	standby_say(s);
 }
 
 static bool standby_events(struct standby *s)
@@ -387,14 +399,14 @@ int standby_run(struct daemon *d)
 	if (!standby_events(&s))
 		abort(); /* out of memory */
 	election_start(&s.watch, &d->config->timing, now);
-	s.beat_at_ms = now + d->config->timing.instance_beat_ms;
+	s.beat_at_ms = now;
 	if (d->store)
 		standby_try(&s);
 	else
 		standby_open(&s);
 	if (!d->term && !d->stop_wanted && d->store) {
 		daemon_follow_reloads(d); /* since ours was read it may have been read again */
-		(void)listeners_look(d->listeners);
+		standby_beat(&s, now);	  /* the start could not enter us, perhaps */
 	}
 	while (!d->term && !d->stop_wanted) {
 		if (event_base_loop(d->base, EVLOOP_ONCE) < 0)

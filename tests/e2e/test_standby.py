@@ -137,6 +137,35 @@ def test_who_says_that_it_stands_by_has_the_sockets(instances):
     assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
 
 
+def test_leader_that_could_not_enter_itself_hands_its_sockets_over(instances):
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    database = sqlite3.connect(instances.broker.db, timeout=5)
+    with database:
+        database.execute("DELETE FROM instance")
+    database.close()
+    b = instances.start("b")
+    inode = os.stat(instances.broker.socket).st_ino
+    a.kill()
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+
+
+def test_standby_says_nothing_before_it_has_the_sockets(instances):
+    """Asked for longer than an answer may take."""
+    instances.broker.timing.update(handover_ms=50, stopped_ms=60000, still_ms=60000)
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    a.signal(signal.SIGSTOP)
+    b, = instances.start_together("b")
+    wait_until(lambda: instances.broker.count("SELECT count(*) FROM instance") == 2, what=lambda: b.log)
+    stays(lambda: "STANDBY" not in b.log, 1)
+    a.signal(signal.SIGCONT)
+    wait_until(lambda: "STANDBY" in b.log, what=lambda: b.log)
+    inode = os.stat(instances.broker.socket).st_ino
+    a.kill()
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+
+
 def test_standby_of_a_standby_keeps_the_sockets_too(instances):
     """Who got them from the leader passes them on when that leader is long gone."""
     a, b = instances.start("a", "b")
