@@ -88,13 +88,14 @@ class Locks(threading.Thread):
     def _look(self):
         """-> (who holds the checkpoint's lock, does it hold the writers' too?), or None."""
         try:
-            inode = f":{os.stat(self._path).st_ino}"
+            st = os.stat(self._path)
         except FileNotFoundError:
             return None
-        held = {}
+        # with the device: other file systems of this host have the same numbers
+        inode, held = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}", {}
         with open("/proc/locks", encoding="ascii") as locks:
             for words in map(str.split, locks):
-                if words[1] == "POSIX" and words[3] == "WRITE" and words[5].endswith(inode) and words[7] != "EOF":
+                if words[1] == "POSIX" and words[3] == "WRITE" and words[5] == inode and words[7] != "EOF":
                     held.setdefault(words[4], set()).update(range(int(words[6]), int(words[7]) + 1))
         return next(((pid, self.WRITE in bytes_) for pid, bytes_ in held.items() if self.CHECKPOINT in bytes_), None)
 

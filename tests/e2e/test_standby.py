@@ -132,9 +132,9 @@ def test_who_says_that_it_stands_by_has_the_sockets(instances):
     stays(lambda: "STANDBY" not in b.log, 0.5)
     a.signal(signal.SIGCONT)
     wait_until(lambda: "STANDBY" in b.log, what=lambda: b.log)
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     a.kill()
-    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_leader_that_could_not_enter_itself_hands_its_sockets_over(instances):
@@ -145,9 +145,9 @@ def test_leader_that_could_not_enter_itself_hands_its_sockets_over(instances):
         database.execute("DELETE FROM instance")
     database.close()
     b = instances.start("b")
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     a.kill()
-    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_standby_says_nothing_before_it_has_the_sockets(instances):
@@ -161,21 +161,21 @@ def test_standby_says_nothing_before_it_has_the_sockets(instances):
     stays(lambda: "STANDBY" not in b.log, 1)
     a.signal(signal.SIGCONT)
     wait_until(lambda: "STANDBY" in b.log, what=lambda: b.log)
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     a.kill()
-    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_standby_of_a_standby_keeps_the_sockets_too(instances):
     """Who got them from the leader passes them on when that leader is long gone."""
     a, b = instances.start("a", "b")
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     a.kill()
     instances.wait_leader(a)
     c = instances.start("c")
     b.kill()
     instances.wait_leader(a, b)
-    assert instances.leader() is c and os.stat(instances.broker.socket).st_ino == inode
+    assert instances.leader() is c and os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_sockets_of_who_is_stopped_are_replaced(instances):
@@ -190,11 +190,11 @@ def test_sockets_of_who_is_stopped_are_replaced(instances):
     assert instances.broker.acquire(lease=lease["lease"])["api_key"] == lease["api_key"] and instances.leader() is c
     b.signal(signal.SIGCONT)
     wait_until(lambda: b.running and f"pid {c.pid}" in b.log, what=lambda: b.log)
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     time.sleep(0.5)  # b's look at the sockets
     c.kill()
     assert instances.broker.call("whoami") and instances.leader() is b
-    assert os.stat(instances.broker.socket).st_ino == inode
+    assert os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 @pytest.mark.parametrize("point", ["mint.after_intent", "mint.before_post", "mint.after_post", "mint.after_info"])
@@ -463,11 +463,11 @@ def test_socket_that_was_removed_is_made_anew_and_handed_on(pair):
     instances, a, b = pair
     os.unlink(instances.broker.socket)
     wait_until(lambda: os.path.exists(instances.broker.socket) and instances.broker.call("whoami"), what="a new socket")
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     time.sleep(0.5)  # a standby's look
     a.kill()
     assert instances.broker.call("whoami") and instances.wait_leader(a) is b
-    assert os.stat(instances.broker.socket).st_ino == inode
+    assert os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_socket_that_was_replaced_is_said(pair):
