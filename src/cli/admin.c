@@ -100,6 +100,14 @@ static int admin_revoked(const struct cli *c, const struct value *v)
 			      "after its deletion");
 	if (!pending)
 		return CLI_OK;
+	if (!value_get(pending, "since_at_ms"))
+		return cli_fail(
+			c, CLI_TRY_LATER,
+			"LiteLLM has not confirmed that the keys are gone (%s): until it has, "
+			"they may work there; the broker keeps trying, and `keybroker status` "
+			"shows how it is",
+			*field_text(pending, "error") ? field_text(pending, "error")
+						      : "no answer yet");
 	when_both(field_int(pending, "since_at_ms"), cli_now_ms(), since);
 	return cli_fail(
 		c, CLI_TRY_LATER,

@@ -25,6 +25,7 @@ struct keys;
 struct leases;
 struct listeners;
 struct readers;
+struct revoke_wait;
 struct roll;
 struct server;
 struct shared_list;
@@ -56,6 +57,7 @@ struct daemon {
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;
+	struct revoke_wait *revoke_waits; /* a list; owned by those who wait */
 
 	char boot_id[BOOT_ID_SIZE];
 	char host[64];
