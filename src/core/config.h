@@ -61,11 +61,11 @@ struct rule {
 	gid_t gid;	 /* from `group`: the peer's gid or one of its supplementary groups */
 	char **profiles; /* names, or "*" for all */
 	size_t n_profiles;
-	char *base_url;		  /* handed out to these peers; NULL: the profile's */
-	int64_t max_leases;	  /* per uid; < 0: the default */
-	int64_t mints_per_minute; /* per uid; < 0: the default */
-	int64_t ttl_cap_ms;	  /* longest TTL lease; < 0: none but timing's */
-	char **origins;		  /* of each value, see option.h; owned */
+	char *base_url;			     /* handed out to these peers; NULL: the profile's */
+	int64_t max_connections, max_leases; /* per uid; < 0: the default */
+	int64_t mints_per_minute;	     /* per uid; < 0: the default */
+	int64_t ttl_cap_ms;		     /* longest TTL lease; < 0: none but timing's */
+	char **origins;			     /* of each value, see option.h; owned */
 	struct origin origin;
 };
 
@@ -96,6 +96,7 @@ struct config {
 	char *instance;		 /* --instance, default "main" */
 	/* limits per uid */
 	int64_t max_connections, max_leases, max_buffered_bytes, mints_per_minute;
+	int64_t max_requests, requests_per_second;
 	struct profile *profiles;
 	size_t n_profiles;
 	struct rule *rules;

@@ -41,3 +41,11 @@ struct verdict policy_check(const struct config *c, const struct peer *peer, con
 			return (struct verdict){ .allowed = true, .rule = &c->rules[i] };
 	return (struct verdict){ 0 };
 }
+
+int64_t policy_connections(const struct config *c, const struct peer *peer)
+{
+	for (size_t i = 0; i < c->n_rules; i++)
+		if (c->rules[i].max_connections >= 0 && policy_rule_matches(&c->rules[i], peer))
+			return c->rules[i].max_connections;
+	return c->max_connections;
+}

@@ -14,5 +14,8 @@ struct verdict {
 };
 
 struct verdict policy_check(const struct config *c, const struct peer *peer, const char *profile);
+/* How many connections the peer's uid may have: as the first rule says that matches it and says
+ * so, else as the configuration does. */
+int64_t policy_connections(const struct config *c, const struct peer *peer);
 /* Does `rule` match this peer, whatever the profile? */
 bool policy_rule_matches(const struct rule *rule, const struct peer *peer);

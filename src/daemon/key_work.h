@@ -11,8 +11,11 @@
 #include "proto/errors.h"
 
 struct audit_row;
+struct daemon;
 struct key;
 
+/* keys.c: upstream or its credential is another one: what waits to be tried again is tried now. */
+void keys_hurry(struct daemon *d);
 /* mint.c */
 void key_mint(struct key *k);
 /* Ends the waiters of an intent with an error; the intent is dropped or burned. */

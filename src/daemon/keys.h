@@ -98,8 +98,6 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to);
 void key_drive(struct key *k);
 /* Calls key_drive() after `ms`, or sooner if that was asked for before. */
 void key_drive_in(struct key *k, int64_t ms);
-/* Upstream or its credential is another one: what waits to be tried again is tried now. */
-void keys_hurry(struct daemon *d);
 /* After a failure: again later, later each time. */
 void key_retry(struct key *k);
 /* A POST of it has no answer: it is not deleted before that must have come. */

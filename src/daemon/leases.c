@@ -64,6 +64,7 @@ static void lease_detach(struct lease *l)
 
 	if (!h)
 		return;
+	account_hold(l->d->accounts, l->account, -1);
 	TAILQ_REMOVE(&h->held, l, of_holder);
 	l->holder = NULL;
 	if (TAILQ_EMPTY(&h->held))
@@ -218,6 +219,7 @@ static int lease_watch(struct lease *l, int pidfd)
 	if (!h)
 		return -EMFILE;
 	l->holder = h;
+	account_hold(l->d->accounts, l->account, 1);
 	TAILQ_INSERT_TAIL(&h->held, l, of_holder);
 	return 0;
 }
