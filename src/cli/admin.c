@@ -141,9 +141,9 @@ int command_revoke(struct cli *c)
 	if (o->json)
 		json_out_line(v);
 	else
-		admin_say("%s ended, %s being taken down",
-			  field_count(v, "leases", "lease", leases),
-			  field_count(v, "keys", "key", keys));
+		admin_say("%s ended, %s %s", field_count(v, "leases", "lease", leases),
+			  field_count(v, "keys", "key", keys),
+			  value_get(v, "pending") ? "being taken down" : "taken down");
 	return admin_revoked(c, v);
 }
 
