@@ -77,6 +77,34 @@ static void test_bytes_one_by_one_are_over_the_rate_too(void **state)
 	assert_true(clock_monotonic_nsec() - before > INT64_C(20) * 1000000);
 }
 
+/* Forty connections have more to be done than a turn takes; who comes alone is not the last. */
+static void test_a_lone_request_does_not_stand_behind_another_uids_crowd(void **state)
+{
+	struct fixture *f = *state;
+	enum { CLIENTS = 40, EACH = 200 };
+	struct client clients[CLIENTS];
+	int before;
+
+	if (geteuid() != 0)
+		skip(); /* needs a second uid */
+	assert_int_equal(seteuid(4711), 0);
+	_cleanup_(client_close) struct client lone = client_connect(f);
+	assert_int_equal(seteuid(0), 0);
+	client_request(&lone, 0, "echo");
+	client_expect(f, &lone, 0);
+	for (size_t i = 0; i < CLIENTS; i++) {
+		clients[i] = client_connect(f);
+		client_requests(&clients[i], 0, EACH, "fail");
+	}
+	FIXTURE_UNTIL(f, f->handled > CLIENTS * SERVER_CONN_REQUESTS);
+	before = f->handled;
+	client_request(&lone, 1, "echo");
+	client_expect(f, &lone, 1);
+	assert_true(f->handled - before <= 4 * SERVER_TURN_REQUESTS);
+	for (size_t i = 0; i < CLIENTS; i++)
+		client_close(&clients[i]);
+}
+
 static int64_t count_two_for_root(void *userdata, const struct peer *peer)
 {
 	(void)userdata;
@@ -390,6 +418,7 @@ int main(void)
 		SERVER_TEST(test_too_many_waiting_requests_of_a_uid_are_refused),
 		SERVER_TEST(test_requests_over_the_rate_wait_their_turn),
 		SERVER_TEST(test_bytes_one_by_one_are_over_the_rate_too),
+		SERVER_TEST(test_a_lone_request_does_not_stand_behind_another_uids_crowd),
 		SERVER_TEST(test_a_peers_own_limit_of_connections_wins),
 		SERVER_TEST(test_a_uid_has_a_share_of_the_descriptors),
 		SERVER_TEST(test_another_uid_is_served_while_one_waits),
