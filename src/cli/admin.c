@@ -104,6 +104,14 @@ static int admin_revoked(const struct cli *c, const struct value *v)
 			      "after its deletion");
 	if (!pending)
 		return CLI_OK;
+	if (!value_get(pending, "since_at_ms"))
+		return cli_fail(
+			c, CLI_TRY_LATER,
+			"LiteLLM has not confirmed that the keys are gone (%s): until it has, "
+			"they may work there; the broker keeps trying, and `keybroker status` "
+			"shows how it is",
+			*field_text(pending, "error") ? field_text(pending, "error")
+						      : "no answer yet");
 	when_both(field_int(pending, "since_at_ms"), cli_now_ms(), since);
 	return cli_fail(
 		c, CLI_TRY_LATER,
@@ -137,9 +145,9 @@ int command_revoke(struct cli *c)
 	if (o->json)
 		json_out_line(v);
 	else
-		admin_say("%s ended, %s being taken down",
-			  field_count(v, "leases", "lease", leases),
-			  field_count(v, "keys", "key", keys));
+		admin_say("%s ended, %s %s", field_count(v, "leases", "lease", leases),
+			  field_count(v, "keys", "key", keys),
+			  value_get(v, "pending") ? "being taken down" : "taken down");
 	return admin_revoked(c, v);
 }
 

@@ -61,8 +61,8 @@ static const struct command command_rows[] = {
 	  "Exactly one of the options says what; there is no default. The key of a shared profile\n"
 	  "goes with --profile or --key-hash only: --uid and --lease leave it to its other holders.\n"
 	  "Other LiteLLM processes may honour a deleted key for up to 60 seconds.\n"
-	  "Exits 65 if nothing matches, 75 if LiteLLM cannot be reached to delete the keys; the\n"
-	  "broker keeps trying.\n" },
+	  "Waits until LiteLLM has confirmed that the keys are gone. Exits 65 if nothing matches, 75 if\n"
+	  "LiteLLM cannot be reached or takes more than some seconds; the broker keeps trying.\n" },
 	{ "import", "FILE", "Adopt a key that exists, from a JSON file (admin)", OPT_PROFILE, false,
 	  1, command_import,
 	  "FILE (- is stdin) holds {\"token\", \"alias\", \"team_id\"?, \"base_url\"?, \"created_at\"?}.\n" },

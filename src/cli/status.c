@@ -129,21 +129,21 @@ static void status_number_cell(struct table *t, const struct value *row, const c
 static void status_outage_cell(struct table *t, const struct value *outage)
 {
 	bool for_new = value_bool(value_get(outage, "new_callers"), false);
-	int64_t keys = field_int(outage, "keys"), endless = field_int(outage, "never_expire"), at;
+	int64_t keys = field_int(outage, "keys"), endless = field_int(outage, "never_expire");
 	char first[2 * WHEN_SIZE], last[2 * WHEN_SIZE];
 
 	status_when(outage, "first_at_ms", "", first);
-	status_when(outage, "last_at_ms", " to ", last);
+	status_when(outage, "last_at_ms", "", last);
 	if (endless > 0 && *first)
-		(void)snprintf(last, sizeof(last), " to no limit");
-	else if (value_int(value_get(outage, "first_at_ms"), &at) &&
-		 at == field_int(outage, "last_at_ms"))
+		(void)snprintf(last, sizeof(last), "no limit");
+	else if (strcmp(first, last) == 0)
 		*last = '\0';
-	table_cell(t, "%s%s%s%s",
+	table_cell(t, "%s%s%s%s%s",
 		   *first      ? first
 		   : keys == 0 ? ""
 			       : "no limit",
-		   last, keys > 0 && !for_new ? "; " : "", for_new ? "" : "new: not at all");
+		   *last ? " to " : "", last, keys > 0 && !for_new ? "; " : "",
+		   for_new ? "" : "new: not at all");
 }
 
 /* "on demand, 3 of 5 ready" */

@@ -77,6 +77,7 @@ struct config {
 	char *instance;		 /* --instance, default "main" */
 	/* limits per uid */
 	int64_t max_connections, max_leases, max_buffered_bytes, mints_per_minute;
+	int64_t max_requests, requests_per_second;
 	struct profile *profiles;
 	size_t n_profiles;
 	struct rule *rules;

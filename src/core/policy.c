@@ -107,3 +107,14 @@ struct verdict policy_check(const struct config *c, const struct peer *peer, con
 			return (struct verdict){ .allowed = true, .rule = &rules[i] };
 	return (struct verdict){ 0 };
 }
+
+int64_t policy_connections(const struct config *c, const struct peer *peer)
+{
+	size_t n;
+	const struct rule *rules = policy_rules(c, peer, &n);
+
+	for (size_t i = 0; i < n; i++)
+		if (rules[i].max_connections >= 0 && policy_rule_matches(&rules[i], peer))
+			return rules[i].max_connections;
+	return c->max_connections;
+}

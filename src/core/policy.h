@@ -29,6 +29,9 @@ enum policy_miss {
 	POLICY_PROFILE,
 };
 
+/* How many connections the peer's uid may have: as the first rule says that matches it and says
+ * so, else as the configuration does. */
+int64_t policy_connections(const struct config *c, const struct peer *peer);
 /* Does `rule` match this peer, whatever the profile? It must be one of policy_rules(). */
 bool policy_rule_matches(const struct rule *rule, const struct peer *peer);
 enum policy_miss policy_rule_miss(const struct rule *rule, const struct peer *peer,

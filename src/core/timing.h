@@ -37,6 +37,8 @@ struct timing {
 	int64_t report_every_ms;  /* upstream is asked about a reported key this often at most */
 	int64_t legacy_delete_ms; /* a renamed key of the old provisioner is deleted after this */
 	int64_t delete_retry_ms;  /* a deletion that failed is tried again after this */
+	int64_t revoke_wait_ms;	  /* a revoke waits this long for upstream to say what became of its
+				     keys */
 	int64_t checkpoint_every_ms; /* the WAL is checkpointed */
 	int64_t power_sync_ms; /* durability = crash: a FULL commit at least this often when there
 				  was a change */

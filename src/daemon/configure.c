@@ -4,14 +4,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "core/config_diff.h"
+#include "core/policy.h"
+#include "daemon/account.h"
 #include "daemon/daemon.h"
-#include "daemon/keys.h"
+#include "daemon/key_work.h"
 #include "daemon/listeners.h"
 #include "daemon/pool.h"
 #include "daemon/server.h"
@@ -24,14 +27,37 @@
 #include "io/store_instance.h"
 #include "io/store_rows.h"
 
+/* For the store, upstream, the other instances, and what the libraries open. */
+#define DAEMON_OWN_DESCRIPTORS 128
+
+static int64_t daemon_connections(void *userdata, const struct peer *peer)
+{
+	const struct daemon *d = userdata;
+
+	return policy_connections(d->config, peer);
+}
+
+/* What the clients may hold, of what the kernel lets this process open. */
+static int64_t daemon_descriptors(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur > INT32_MAX)
+		return 0;
+	return MAX_OF((int64_t)files.rlim_cur - DAEMON_OWN_DESCRIPTORS, INT64_C(16));
+}
+
 void daemon_limits(struct daemon *d)
 {
 	const struct server_limits limits = { .connections = d->config->max_connections,
+					      .connections_of = daemon_connections,
 					      .buffered_bytes = d->config->max_buffered_bytes,
-					      .waiting = d->config->max_connections,
+					      .waiting = d->config->max_requests,
+					      .requests_per_second = d->config->requests_per_second,
 					      .idle_reap_ms = d->config->timing.idle_reap_ms };
 
 	server_set_limits(d->server, &limits);
+	accounts_set_descriptors(d->accounts, daemon_descriptors());
 }
 
 static bool daemon_same_text(const char *a, const char *b)

@@ -15,11 +15,15 @@
 #include "daemon/conn_set.h"
 #include "io/receive.h"
 
+/* Who is over a limit may ask again after this. */
+#define CONN_RETRY_MS 1000
+
 static void conn_answer_error(struct conn *c, int64_t id, enum proto_error code, const char *text)
 {
 	_cleanup_(buf_deinit) struct buf b = BUF_INIT(0);
+	int64_t retry_ms = code == PROTO_LIMIT_EXCEEDED ? CONN_RETRY_MS : -1;
 
-	if (pack_error(&b, (uint32_t)id, proto_error_name(code), text, -1) < 0)
+	if (pack_error(&b, (uint32_t)id, proto_error_name(code), text, retry_ms) < 0)
 		conn_close(c);
 	else
 		conn_send(c, &b);
@@ -38,6 +42,7 @@ static void conn_take_message(struct conn *c, int64_t id, const uint8_t *data, s
 	struct message *m = NULL;
 	int r;
 
+	conn_count_request(c);
 	if (id < 0)
 		return;
 	c->completed = c->progressed = true;
@@ -46,6 +51,11 @@ static void conn_take_message(struct conn *c, int64_t id, const uint8_t *data, s
 	if (c->refusal && c->refusal->code != PROTO_DENIED) {
 		conn_answer_error(c, id, c->refusal->code, c->refusal->text);
 		conn_drain(c);
+		return;
+	}
+	if (c->account->waiting >= c->set->limits.waiting) {
+		conn_answer_error(c, id, PROTO_LIMIT_EXCEEDED,
+				  "this uid has too many requests under way");
 		return;
 	}
 	r = message_read(&m, data, n);
@@ -68,8 +78,7 @@ static bool conn_may_take(struct conn *c)
 		c->taken = 0;
 	}
 	return c->state == CONN_OPEN && !s->stopped && s->turn_left > 0 &&
-	       c->taken < SERVER_CONN_REQUESTS && c->out.len <= CONN_UNSENT &&
-	       conn_has_room_to_wait(c);
+	       c->taken < SERVER_CONN_REQUESTS && c->out.len <= CONN_UNSENT && conn_has_turn(c);
 }
 
 /* Takes whole requests from the front of `data`; what it says was used must not be kept. */
@@ -153,6 +162,7 @@ static void conn_receive(struct conn *c)
 	int passed;
 	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &passed,
 			    c->unproven ? &sender : NULL);
+	int taken = c->taken;
 
 	if (n > 0 && c->unproven) {
 		c->unproven = false;
@@ -167,6 +177,8 @@ static void conn_receive(struct conn *c)
 	}
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);
+		if (c->taken == taken) /* a byte at a time costs us as much as a request */
+			conn_count_request(c);
 		explicit_bzero(c->set->scratch, (size_t)n);
 	} else if (n == 0) {
 		conn_end_of_input(c);

@@ -29,6 +29,7 @@
 #include "daemon/readers.h"
 #include "daemon/recover.h"
 #include "daemon/report.h"
+#include "daemon/revoke_wait.h"
 #include "daemon/roll.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
@@ -377,6 +378,7 @@ static void daemon_turn_away(struct daemon *d)
 {
 	shared_stop(d);
 	readers_stop(d->readers);
+	revoke_wait_stop(d);
 	sweep_fail_all(d->sweep, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
 	watch_stop(d->watch);
 	/* Its waiters may be the last to hold other keys, never itself: those of a deleted one have

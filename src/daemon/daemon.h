@@ -26,6 +26,7 @@ struct leases;
 struct listeners;
 struct pools;
 struct readers;
+struct revoke_wait;
 struct roll;
 struct server;
 struct peer;
@@ -60,6 +61,7 @@ struct daemon {
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;
+	struct revoke_wait *revoke_waits; /* a list; owned by those who wait */
 	struct watch *watch;
 
 	char boot_id[BOOT_ID_SIZE];

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/macros.h"
 #include "proto/errors.h"
 
 struct audit_row;
@@ -15,7 +16,10 @@ struct key;
 struct key_row;
 struct upstream_answer;
 
-/* keys.c: as key_add(), for a key that is yet to be made; draws its secret. */
+/* keys.c */
+/* Upstream or its credential is another one: what waits to be tried again is tried now. */
+void keys_hurry(struct daemon *d);
+/* As key_add(), for a key that is yet to be made; draws its secret. */
 struct key *key_add_intent(struct daemon *d, const struct key_row *row);
 /* After a failure: again later, later each time. */
 void key_retry(struct key *k);
@@ -32,6 +36,11 @@ void key_mint_failed(struct key *k, enum proto_error code, const char *message);
  * call under way.
  */
 void key_abandon(struct key *k, const char *why);
+/*
+ * Takes an intent away before anybody has its key (revoke): who waits for it is told so, a shared
+ * profile makes another. False: it is becoming a key in this very turn, or is given up already.
+ */
+bool key_revoke_intent(struct key *k) _must_check_;
 /* The intent never became a key: nothing of it is upstream. */
 void key_mint_drop(struct key *k, const char *why);
 /* burn.c */

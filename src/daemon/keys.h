@@ -100,8 +100,6 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to);
 void key_drive(struct key *k);
 /* Calls key_drive() after `ms`, or sooner if that was asked for before. */
 void key_drive_in(struct key *k, int64_t ms);
-/* Upstream or its credential is another one: what waits to be tried again is tried now. */
-void keys_hurry(struct daemon *d);
 /* Upstream is to be told its alias. */
 void key_want_rename(struct key *k);
 /* Starts an upstream call for the key; `done` gets the key and clears k->call first of all. */

@@ -66,6 +66,23 @@ void key_mint_failed(struct key *k, enum proto_error code, const char *message)
 	pool_trouble(k, true, message);
 }
 
+bool key_revoke_intent(struct key *k)
+{
+	struct shared *s = k->shared;
+
+	if (k->row.state != KEY_INTENT || k->orphan || (k->storing && TAILQ_EMPTY(&k->waiters)))
+		return false;
+	if (s && s->next == k)
+		s->next = NULL;
+	k->shared = NULL;
+	key_abandon(k, "revoked");
+	acquire_fail_all(&k->waiters, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			 "the key was taken away meanwhile; ask again");
+	if (s)
+		shared_drive(s);
+	return true;
+}
+
 /* Upstream cannot be asked now: the intent stays, and is tried again as long as somebody wants it.
  */
 static void mint_later(struct key *k, const struct upstream_answer *a)

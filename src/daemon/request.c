@@ -67,7 +67,7 @@ int request_take_passed(struct request *r)
 
 struct account *request_account(const struct request *r)
 {
-	return r->conn->account;
+	return r->conn->owner;
 }
 
 bool request_alive(const struct request *r)

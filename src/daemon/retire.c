@@ -12,6 +12,7 @@
 #include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
+#include "daemon/revoke_wait.h"
 #include "daemon/rotation.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
@@ -132,6 +133,7 @@ static void retire_on_delete(void *userdata, struct upstream_answer *a)
 
 	k->call = NULL;
 	FAIL_POINT("delete.after_post");
+	revoke_wait_told(k, a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE);
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
 		log_warning(
 			"profile %s: a key could not be deleted upstream, trying again later: %s",
@@ -189,6 +191,7 @@ static void retire_on_block(void *userdata, struct upstream_answer *a)
 
 	k->call = NULL;
 	k->blocked = a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE;
+	revoke_wait_told(k, k->blocked);
 	if (k->blocked)
 		key_drive(k);
 	else

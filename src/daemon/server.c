@@ -77,21 +77,32 @@ static void server_on_resume(evutil_socket_t fd _unused_, short what _unused_, v
 	server_resume(userdata);
 }
 
+/* Who is accepted needs a second descriptor, for its process, and for a moment a third, to read of
+ * it in /proc: without them it waits in the backlog. */
+static int server_spare(int fd)
+{
+	int spares[3], error = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(spares); i++) {
+		spares[i] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		error = spares[i] < 0 ? -errno : error;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(spares); i++)
+		fd_close(&spares[i]);
+	return error;
+}
+
 static int server_accept_one(struct server_listener *l)
 {
-	/* Who is accepted needs a second descriptor, for its process: without one it waits in the
-	 * backlog. */
-	_cleanup_(fd_close) int spare = fcntl(l->fd, F_DUPFD_CLOEXEC, 3);
 	_cleanup_(fd_close) int fd = -1;
 	struct peer peer;
-	int pidfd = -1, r;
+	int pidfd = -1, r = server_spare(l->fd);
 
-	if (spare < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	fd_close(&spare);
 	r = peer_read(fd, &peer, &pidfd);
 	if (r < 0)
 		return r;

@@ -25,7 +25,7 @@ MIB = 1 << 20
 TIMING = {"retry_base_ms": 20, "breaker_ms": 100, "upstream_recheck_ms": 200, "delete_retry_ms": 200, "takeover_ms": 1000,
           "upstream_timeout_ms": 1500, "info_timeout_ms": 1500, "burn_delete_ms": 12000, "grace_ms": 1000,
           "checkpoint_every_ms": 1000, "sweep_every_ms": 1000}
-LIMITS = "limits { mints_per_minute = 1000000 connections = 100000 leases = 1000000 }\n"
+LIMITS = "limits { mints_per_minute = 1000000 connections = 100000 leases = 1000000 requests = 1000000 requests_per_second = 1000000 }\n"
 UPSTREAM_LATE_USEC = 6_000_000  # no request is carried out later than this after the fault of upstream that delayed it
 STRANGERS = (54321, 54322)  # uids of clients, when we are root
 

@@ -233,7 +233,8 @@ def test_sighup_with_a_bad_file_keeps_the_old_and_says_where(make_broker, text, 
 def test_reload_by_rpc_answers_what_came_of_it(make_broker):
     broker = make_broker(config=MANY + rule_all(), env=DROPIN).start()
     broker.write_config(MANY + rule_all() + 'profile "x" { mode = dedicated models = { "gpt-5" } }\n')
-    assert broker.admin("reload") == {"profiles": 3, "rules": 1}  # and nothing waits for a restart
+    assert broker.admin("reload") == {"profiles": 3, "rules": 1,  # and nothing waits for a restart
+                                      "master_key": {"source": "environment", "changed": False}}
     broker.write_config("durability = sometimes\n")
     with pytest.raises(RpcError) as refusal:
         broker.admin("reload")

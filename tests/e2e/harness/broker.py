@@ -24,7 +24,7 @@ FAST = {"retry_base_ms": 20, "breaker_ms": 100, "upstream_recheck_ms": 200, "del
         "sweep_every_ms": 500, "burn_delete_ms": 500, "takeover_ms": 300}
 # A file with profiles of its own has the drop-in's two only if a variable speaks of them.
 DROPIN = {"LITELLM_SERVICE_MODELS": "all-team-models", "LITELLM_MODELS": "gpt-5"}
-MANY = "limits { mints_per_minute = 100000 }\n"
+MANY = "limits { mints_per_minute = 100000 requests_per_second = 1000000 }\n"
 
 
 def rule_all(name="all", **more):
