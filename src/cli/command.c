@@ -21,12 +21,15 @@ static const struct command command_rows[] = {
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
 	  command_whoami, NULL },
-	{ "status", "", "Show the broker, its upstream and its keys (admin)", 0, false, 0,
+	{ "status", "", "Show the broker, its upstream and its keys (admin)", OPT_SPEND, false, 0,
 	  command_status,
 	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
 	  "on demand: a key for each lease, and how many keys its pool has ready; retiring: an older\n"
 	  "key that works until its holders have gone. A fixed lease is one whose holder cannot take another key, as the environment\n"
-	  "of a program started by exec.\n" },
+	  "of a program started by exec.\n"
+	  "--spend asks LiteLLM: for each team, each profile (of keys that still exist), and the 50\n"
+	  "keys that spent most. LiteLLM counts a call some seconds after it was made. Exits 75 if\n"
+	  "LiteLLM cannot be reached.\n" },
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
 	  "BOUND TO says what ends a lease: its process, or its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },

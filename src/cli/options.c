@@ -93,6 +93,8 @@ static const struct option_row option_rows[] = {
 	  "rows before then: 90d (ago), 2026-11-22T03:17:26Z, 2026-11-22 03:17:26 (local time)" },
 	{ "not-exported", 0, OPTION_FLAG, OPT_PRUNE, OPTION_AT(not_exported), NULL,
 	  "also rows that were never exported" },
+	{ "spend", 0, OPTION_FLAG, OPT_SPEND, OPTION_AT(spend), NULL,
+	  "also what LiteLLM has counted for teams and keys" },
 	{ "socket", 0, OPTION_TEXT, OPT_GLOBAL, OPTION_AT(socket), "PATH",
 	  "the broker's socket (also KEYBROKER_SOCKET)" },
 	{ "admin-socket", 0, OPTION_TEXT, OPT_GLOBAL, OPTION_AT(admin_socket), "PATH",

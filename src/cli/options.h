@@ -27,6 +27,7 @@ enum {
 	OPT_EXPORT = 1 << 16,
 	OPT_OUT = 1 << 17,
 	OPT_PRUNE = 1 << 18,
+	OPT_SPEND = 1 << 24,
 };
 
 #define OPTIONS_TEXTS_MAX 32
@@ -47,7 +48,7 @@ struct options {
 	struct option_texts heads;
 	int64_t from, to;
 	int64_t before_ms; /* Unix time */
-	bool json, quiet, help, version, keep_env, system, only_new, not_exported;
+	bool json, quiet, help, version, keep_env, system, only_new, not_exported, spend;
 };
 
 void options_init(struct options *o);

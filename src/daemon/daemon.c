@@ -21,6 +21,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/listeners.h"
+#include "daemon/op_spend.h"
 #include "daemon/pool.h"
 #include "daemon/op.h"
 #include "daemon/op_audit_prune.h"
@@ -346,6 +347,7 @@ static void daemon_loop(struct daemon *d)
 static void daemon_turn_away(struct daemon *d)
 {
 	shared_stop(d);
+	spend_stop(d);
 	readers_stop(d->readers);
 	/* Its waiters may be the last to hold other keys, never itself: those of a deleted one have
 	 * been answered. */

@@ -29,6 +29,7 @@ struct readers;
 struct roll;
 struct server;
 struct shared_list;
+struct spend;
 struct sweep;
 struct teams;
 struct turn;
@@ -55,6 +56,7 @@ struct daemon {
 	struct pools *pools;
 	struct teams *teams;
 	struct sweep *sweep;
+	struct spend *spend; /* under way, or NULL */
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;

@@ -18,6 +18,7 @@ static const struct {
 	{ "whoami", false, op_whoami },
 	{ "list", false, op_list },
 	{ "status", true, op_status },
+	{ "spend", true, op_spend },
 	{ "leases", true, op_leases },
 	{ "rotate", true, op_rotate },
 	{ "revoke", true, op_revoke },

@@ -369,6 +369,19 @@ def test_upstream_that_is_down_is_asked_for_one_key_at_a_time(make_broker, litel
     assert len(unassigned(litellm, broker)) == 8
 
 
+def test_pool_where_upstream_chooses_the_keys(make_broker, litellm):
+    litellm.mode(forbid_custom_keys=True)
+    broker = make_broker(config(2), timing=FAST).start()
+    wait_full(broker, 2)
+    broker.restart()
+    litellm.clear_calls()
+    with Holder(broker) as peer:
+        assert litellm.chat(peer.call("acquire", profile="job")["api_key"])[0] == 200
+        wait_full(broker, 2)
+        assert len(unassigned(litellm, broker)) == 2
+    accounted_for(broker, litellm)
+
+
 def test_pool_is_for_dedicated_profiles(make_broker):
     broker = make_broker(MANY + rule_all() + 'profile "s" {\n mode = shared\n models = { "gpt-5" }\n pool = 2\n}\n')
     done = broker.run_daemon("--check")
