@@ -3,6 +3,7 @@
 import pytest
 
 from harness.broker import FAST, MANY, key_hash, rule_all
+from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.upstream import ours
 from harness.wait import wait_until
@@ -81,6 +82,19 @@ def test_only_the_fifty_that_spent_most_are_named(make_broker, litellm):
     assert [key["spend_micros"] for key in answer["keys"]] == [(229 - i) * 250000 for i in range(50)]
     assert answer["profiles"] == [{"keys": 230, "spend_micros": sum(range(230)) * 250000}]
     assert "(unknown to the broker)" in broker.cli("status", "--spend").ok()
+
+
+def test_keys_of_others_are_not_counted_whatever_the_list_has(make_broker, litellm):
+    def to_another(path, answer):
+        if path == "/key/list":
+            for key in answer["keys"]:
+                key["user_id"] = "keybroker:another"
+    with Proxy(litellm) as proxy:
+        broker = make_broker(CONFIG, upstream=proxy, timing={**FAST, "sweep_every_ms": 600000}).start()
+        litellm.add_key("sk-spender-0123456789", user_id=broker.user_id, spend=3)
+        assert [profile["keys"] for profile in broker.admin("spend")["profiles"]] == [1]
+        proxy.change = to_another
+        assert broker.admin("spend")["profiles"] == [] == broker.admin("spend")["keys"]
 
 
 def test_absurd_amounts_are_no_trouble(make_broker, litellm):
