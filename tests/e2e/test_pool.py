@@ -352,6 +352,18 @@ def test_key_that_upstream_lost_is_replaced_before_it_is_handed_out(pooled, lite
         assert litellm.chat(pooled.acquire(profile="job")["api_key"])[0] == 200
 
 
+def test_key_in_doubt_is_not_handed_out(make_broker, litellm):
+    broker = make_broker(config(1), timing={**FAST, "info_timeout_ms": 5000}).start()
+    wait_full(broker, 1)
+    doubted, = ours(litellm, broker.user_id)
+    litellm.clear_calls()
+    litellm.fail(path="/key/info", delay_ms=1500)
+    litellm.admin("POST", "/key/block", {"key": doubted})
+    wait_until(lambda: litellm.calls("/key/info"), what="the question, after a sweep saw that it is blocked")
+    reply = broker.acquire(profile="job")
+    assert key_hash(reply["api_key"]) != doubted and litellm.chat(reply["api_key"])[0] == 200
+
+
 def test_revoked_profile_gets_a_new_pool(pooled, litellm):
     before = set(ours(litellm, pooled.user_id))
     assert pooled.admin("revoke", profile="job") == {"leases": 0, "keys": 3}
@@ -376,6 +388,7 @@ def test_upstream_that_refuses_is_not_pestered_and_status_says_so(make_broker, l
     wait_until(lambda: "no such thing" in pool_of(broker).get("error", ""), what="the error in status")
     assert "its pool is not full: no such thing" in broker.cli("status").ok()
     stays(lambda: len(litellm.calls("/key/generate")) <= 12, 1)  # the pauses double
+    wait_until(lambda: len(litellm.calls("/key/generate")) >= 6, 5, "more attempts: failures of one time count once")
     litellm.clear()
     broker.admin("reload")
     wait_full(broker)
