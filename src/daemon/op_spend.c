@@ -65,20 +65,14 @@ static void spend_free(struct spend *s)
 	free(s);
 }
 
-static struct request *spend_leave(struct spend *s, struct request *r)
+/* A request whose peer has gone stays: its answer goes nowhere. */
+static struct request *spend_leave(struct spend *s)
 {
-	TAILQ_REMOVE(&s->waiters, r, of_waiters);
-	r->gone = NULL;
+	struct request *r = TAILQ_FIRST(&s->waiters);
+
+	if (r)
+		TAILQ_REMOVE(&s->waiters, r, of_waiters);
 	return r;
-}
-
-static void spend_gone(struct request *r)
-{
-	struct spend *s = r->waiting_for;
-
-	request_free(spend_leave(s, r));
-	if (TAILQ_EMPTY(&s->waiters))
-		spend_free(s);
 }
 
 static void spend_fail(struct spend *s, enum proto_error code, int64_t retry_after_ms,
@@ -86,8 +80,8 @@ static void spend_fail(struct spend *s, enum proto_error code, int64_t retry_aft
 {
 	struct request *r;
 
-	while ((r = TAILQ_FIRST(&s->waiters)))
-		request_fail(spend_leave(s, r), code, retry_after_ms, "%s", message);
+	while ((r = spend_leave(s)))
+		request_fail(r, code, retry_after_ms, "%s", message);
 	spend_free(s);
 }
 
@@ -164,10 +158,9 @@ static void spend_reply(struct spend *s)
 		s->teams[n] = t;
 		n += t.known;
 	}
-	while ((r = TAILQ_FIRST(&s->waiters))) {
+	while ((r = spend_leave(s))) {
 		struct op_map m = { 0 };
 
-		(void)spend_leave(s, r);
 		spend_pack_list(s, &m, "profiles", s->n_profiles, spend_pack_profile);
 		spend_pack_list(s, &m, "teams", n, spend_pack_team);
 		spend_pack_list(s, &m, "keys", s->n_top, spend_pack_key);
@@ -344,13 +337,7 @@ void op_spend(struct daemon *d, struct request *r)
 			     "no LiteLLM is configured: nothing is counted");
 		return;
 	}
-	if (!request_alive(r)) {
-		request_free(r);
-		return;
-	}
 	s = first ? spend_new(d) : d->spend;
-	r->gone = spend_gone;
-	r->waiting_for = s;
 	TAILQ_INSERT_TAIL(&s->waiters, r, of_waiters);
 	if (first)
 		spend_next(s);

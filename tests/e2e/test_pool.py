@@ -11,7 +11,7 @@ from harness.broker import FAST, MANY, key_hash, rule_all
 from harness.holder import Holder
 from harness.instances import Instances
 from harness.rpc import Closed, RpcError
-from harness.upstream import accounted_for, ours, row_of, wait_gone
+from harness.upstream import accounted_for, ours, row_of, unread_answers, wait_gone
 from harness.users import STRANGER, need_root
 from harness.wait import stays, wait_until
 
@@ -297,6 +297,27 @@ def test_smaller_pool_retires_the_surplus(pooled, litellm):
     wait_full(pooled, 2)
 
 
+@pytest.mark.parametrize("first", ["answer", "reload"])
+def test_smaller_pool_while_a_key_becomes_live(make_broker, litellm, first):
+    """Reload and answer of the mint come in one turn: the key goes again."""
+    broker = make_broker(config(1), timing={**FAST, "info_timeout_ms": 20000})
+    litellm.fail(path="/key/info", delay_ms=700)
+    broker.start()
+    wait_until(lambda: litellm.calls("/key/info"), what="the question that ends the mint")
+    broker.write_config(config(0))
+    with broker.rpc(admin=True) as connection:
+        connection.call("whoami")
+        with broker.locked():
+            with broker.held_in_a_turn():
+                if first == "answer":
+                    wait_until(lambda: unread_answers(litellm), what="the answer")
+                number = connection.send("reload")
+                wait_until(lambda: unread_answers(litellm), what="the answer")
+        connection.result(number)
+    wait_until(lambda: not ours(litellm, broker.user_id), 15, "none upstream")
+    accounted_for(broker, litellm)
+
+
 def test_smaller_pool_after_a_restart(pooled, litellm):
     pooled.stop()
     pooled.write_config(config(1))
@@ -388,7 +409,7 @@ def test_upstream_that_refuses_is_not_pestered_and_status_says_so(make_broker, l
     wait_until(lambda: "no such thing" in pool_of(broker).get("error", ""), what="the error in status")
     assert "its pool is not full: no such thing" in broker.cli("status").ok()
     stays(lambda: len(litellm.calls("/key/generate")) <= 12, 1)  # the pauses double
-    wait_until(lambda: len(litellm.calls("/key/generate")) >= 6, 5, "more attempts: failures of one time count once")
+    wait_until(lambda: len(litellm.calls("/key/generate")) >= 7, 7, "more attempts: failures of one time count once")
     litellm.clear()
     broker.admin("reload")
     wait_full(broker)
