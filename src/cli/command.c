@@ -39,14 +39,17 @@ static const struct command command_rows[] = {
 	  "One line for each: rotated (there is a newer key for a lease that can take it), revoked,\n"
 	  "expiring (a lease with a time is about to end), leader_changed. Those of all processes of\n"
 	  "your uid; never a key. Goes on until Ctrl-C (130), also when the broker restarts.\n" },
-	{ "status", "", "Show the broker, its upstream and its keys (admin)", 0, false, 0,
+	{ "status", "", "Show the broker, its upstream and its keys (admin)", OPT_SPEND, false, 0,
 	  command_status,
 	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
 	  "on demand: a key for each lease, and how many keys its pool has ready; retiring: an older\n"
 	  "key that works until its holders have gone. A fixed lease is one whose holder cannot take\n"
 	  "another key, as the environment of a program started by exec. OUTAGE: when the keys that\n"
 	  "clients live on expire, the first to the last, if LiteLLM cannot be reached until then;\n"
-	  "new: what new callers get meanwhile.\n" },
+	  "new: what new callers get meanwhile.\n"
+	  "--spend asks LiteLLM: for each team, each profile (of keys that still exist), and the 50\n"
+	  "keys that spent most. LiteLLM counts a call some seconds after it was made. Exits 75 if\n"
+	  "LiteLLM cannot be reached.\n" },
 	{ "leases", "", "Show who holds which key (admin)", 0, false, 0, command_leases,
 	  "BOUND TO says what ends a lease: its process, its connection, its time (ttl). fixed: its holder cannot\n"
 	  "take another key, so that a rotation leaves it the old one.\n" },

@@ -107,6 +107,8 @@ static const struct option_row option_rows[] = {
 	  "send CMD this signal (HUP, USR1, …) when the key file was replaced" },
 	{ "now", 0, OPTION_FLAG, OPT_NOW, OPTION_AT(now), NULL,
 	  "delete the old keys as soon as there is a new one, whoever has them" },
+	{ "spend", 0, OPTION_FLAG, OPT_SPEND, OPTION_AT(spend), NULL,
+	  "also what LiteLLM has counted for teams and keys" },
 	{ "socket", 0, OPTION_TEXT, OPT_GLOBAL, OPTION_AT(socket), "PATH",
 	  "the broker's socket (also KEYBROKER_SOCKET)" },
 	{ "admin-socket", 0, OPTION_TEXT, OPT_GLOBAL, OPTION_AT(admin_socket), "PATH",

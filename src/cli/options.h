@@ -31,6 +31,7 @@ enum {
 	OPT_FOR = 1 << 20,	 /* whom a key is for */
 	OPT_SUPERVISE = 1 << 24, /* exec stays, as a process of its own */
 	OPT_NOW = 1 << 25,
+	OPT_SPEND = 1 << 26,
 };
 
 #define OPTIONS_TEXTS_MAX 32
@@ -53,7 +54,7 @@ struct options {
 	int64_t for_pid;
 	bool for_parent;
 	int64_t before_ms; /* Unix time */
-	bool json, quiet, help, version, keep_env, system, only_new, not_exported, now,
+	bool json, quiet, help, version, keep_env, system, only_new, not_exported, now, spend,
 		restart_on_rotate;
 };
 

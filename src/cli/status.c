@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/field.h"
 #include "cli/json_out.h"
+#include "cli/spend.h"
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/when.h"
@@ -282,21 +283,44 @@ static void status_troubles(const struct value *v)
 	}
 }
 
+/* One object, whether there is a `spend` or not. */
+static void status_json(const struct value *v, const struct value *spend)
+{
+	if (!spend) {
+		json_out_line(v);
+		return;
+	}
+	for (size_t i = 0; i < value_len(v); i++) {
+		(void)fputc(i ? ',' : '{', stdout); /* errors show when the stream is flushed */
+		text_print_json(stdout, value_text(value_key_at(v, i)));
+		(void)fputc(':', stdout);
+		json_out(stdout, value_value_at(v, i));
+	}
+	(void)fputs(",\"spend\":", stdout);
+	json_out(stdout, spend);
+	(void)fputs("}\n", stdout);
+}
+
 int command_status(struct cli *c)
 {
 	const struct call call = { .method = "status" };
-	_cleanup_(message_freep) struct message *m = NULL;
+	const struct call spend = { .method = "spend", .upstream = true };
+	_cleanup_(message_freep) struct message *m = NULL, *spent = NULL;
 	int r = cli_call(c, true, &call, &m);
 
 	if (r != CLI_OK)
 		return r;
+	if (c->options.spend)
+		r = cli_call(c, true, &spend, &spent);
 	const struct value *v = message_result(m);
 	if (c->options.json) {
-		json_out_line(v);
-		return CLI_OK;
+		status_json(v, spent ? message_result(spent) : NULL);
+		return r;
 	}
 	status_broker(v);
 	status_profiles(value_get(v, "profiles"));
+	if (spent)
+		spend_print(message_result(spent));
 	status_troubles(v);
-	return CLI_OK;
+	return r;
 }

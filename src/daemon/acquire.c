@@ -196,7 +196,7 @@ static void acquire_stored(void *userdata, int outcome)
 	struct acquire *a = userdata;
 	struct lease *l = a->lease;
 	struct key *k = a->key;
-	bool minted = a->mints;
+	bool minted = k && a->mints;
 	bool pooled = k && k->pooled.taken;
 	char why[TURN_WHY_SIZE];
 

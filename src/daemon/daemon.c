@@ -23,6 +23,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/listeners.h"
+#include "daemon/op_spend.h"
 #include "daemon/pool.h"
 #include "daemon/op.h"
 #include "daemon/op_audit_prune.h"
@@ -377,6 +378,7 @@ static void daemon_loop(struct daemon *d)
 static void daemon_turn_away(struct daemon *d)
 {
 	shared_stop(d);
+	spend_stop(d);
 	readers_stop(d->readers);
 	revoke_wait_stop(d);
 	sweep_fail_all(d->sweep, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");

@@ -31,6 +31,7 @@ struct roll;
 struct server;
 struct peer;
 struct shared_list;
+struct spend;
 struct sweep;
 struct teams;
 struct turn;
@@ -58,6 +59,7 @@ struct daemon {
 	struct pools *pools;
 	struct teams *teams;
 	struct sweep *sweep;
+	struct spend *spend; /* under way, or NULL */
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;

@@ -25,6 +25,7 @@ static const struct dispatch_method dispatch_methods[] = {
 	{ "list", false, op_list },
 	{ "explain", false, op_explain },
 	{ "status", true, op_status },
+	{ "spend", true, op_spend },
 	{ "leases", true, op_leases },
 	{ "rotate", true, op_rotate },
 	{ "revoke", true, op_revoke },

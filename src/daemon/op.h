@@ -52,6 +52,7 @@ void op_ack(struct daemon *d, struct request *r);
 void op_watch(struct daemon *d, struct request *r);
 /* admin */
 void op_status(struct daemon *d, struct request *r);
+void op_spend(struct daemon *d, struct request *r);
 void op_leases(struct daemon *d, struct request *r);
 void op_rotate(struct daemon *d, struct request *r);
 void op_revoke(struct daemon *d, struct request *r);

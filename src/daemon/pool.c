@@ -24,6 +24,7 @@
 
 #define POOL_MINTS 4 /* at once; one as long as upstream does not answer */
 #define POOL_SHORT_ID 8
+#define POOL_RETRY_MS 1000 /* what could not be written down */
 
 TAILQ_HEAD(pool_keys, key);
 
@@ -204,7 +205,7 @@ static void pool_begun(void *userdata, int outcome)
 	}
 	k->row.state = KEY_DELETED; /* was never stored; goes with its pin */
 	if (k->pooled.pool)
-		k->pooled.pool->retry_at_ms = clock_now().boot_ms + 1000;
+		k->pooled.pool->retry_at_ms = clock_now().boot_ms + POOL_RETRY_MS;
 	pool_leave(k);
 }
 
@@ -251,12 +252,12 @@ static void pool_drive(struct pool *p)
 	n = pool_trim(p, profile);
 	if (!profile || n >= profile->pool)
 		return;
-	if (now < p->retry_at_ms) {
-		pool_drive_in(p, p->retry_at_ms - now);
+	if (now < p->retry_at_ms || daemon_is_short(p->d)) {
+		pool_drive_in(p, p->retry_at_ms > now ? p->retry_at_ms - now : POOL_RETRY_MS);
 		return;
 	}
 	making = pool_making(p);
-	at_once = upstream_reachable(p->d->upstream, NULL) ? POOL_MINTS : 1;
+	at_once = p->failures == 0 && upstream_reachable(p->d->upstream, NULL) ? POOL_MINTS : 1;
 	for (; n < profile->pool && making < at_once; n++, making++)
 		pool_begin(p, profile);
 }
@@ -371,16 +372,18 @@ void pool_minted(struct key *k)
 void pool_trouble(struct key *k, bool failed, const char *message)
 {
 	struct pool *p = k->pooled.pool;
+	int64_t now = clock_now().boot_ms;
 
 	if (!p)
 		return;
 	(void)snprintf(p->error, sizeof(p->error), "%s", message);
-	if (!failed)
-		return; /* the intent itself is tried again */
-	p->retry_at_ms = clock_now().boot_ms +
-			 (p->d->config->timing.upstream_recheck_ms << MIN_OF(p->failures, 6U));
+	if (!failed || now < p->retry_at_ms)
+		return; /* the intent itself is tried again; several that fail together count once
+			 */
+	p->retry_at_ms =
+		now + (p->d->config->timing.upstream_recheck_ms << MIN_OF(p->failures, 6U));
 	p->failures++;
-	pool_drive_in(p, p->retry_at_ms - clock_now().boot_ms);
+	pool_drive_in(p, p->retry_at_ms - now);
 }
 
 /* --- the sweep --- */

@@ -14,7 +14,6 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/shared.h"
-#include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "io/process.h"
 #include "io/store_rows.h"
@@ -206,5 +205,4 @@ void recover_go(struct daemon *d)
 	}
 	shared_configure(d);
 	pools_configure(d);
-	teams_check(d);
 }

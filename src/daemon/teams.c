@@ -161,8 +161,6 @@ static void team_look(struct team *team, const struct litellm_team *found, bool 
 	team->ours = !team->by_id && strcmp(found->install, store_install(team->d->store)) == 0;
 	text_copy(team->id, sizeof(team->id), found->id);
 	text_copy(team->alias, sizeof(team->alias), found->alias);
-	if (!differs)
-		team->drift[0] = '\0';
 	if (differs && team->ours && may_set)
 		team_ask(team, LITELLM_TEAM_UPDATE, litellm_team_update_body(found->id, limits));
 	else

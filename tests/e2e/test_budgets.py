@@ -55,7 +55,7 @@ def test_team_is_made_with_its_limits_and_our_mark(make_broker, litellm):
 
 @pytest.mark.parametrize("how", ["reload", "restart"])
 def test_changed_limits_go_on_our_team(make_broker, litellm, how):
-    broker = start(make_broker, config())
+    broker = make_broker(config(), timing={**FAST, "sweep_every_ms": 600000}).start()
     broker.acquire(profile="job")
     if how == "restart":
         broker.stop()
@@ -130,6 +130,18 @@ def test_team_by_id_is_the_operators(make_broker, litellm):
     key = broker.acquire(profile="job")["api_key"]
     assert row_of(litellm, key)["team_id"] == "mine"
     wait_until(lambda: drift(broker) == "max_budget is none, not 3", what="the drift")
+    stays(lambda: changes(litellm) == [], 0.8)
+
+
+def test_team_that_we_made_is_the_operators_once_it_is_named_by_id(make_broker, litellm):
+    broker = start(make_broker, config("max_budget = 3"))
+    broker.acquire(profile="job")
+    team, = litellm.teams()
+    litellm.clear_calls()
+    name = f'team_id = "{team["team_id"]}"'
+    broker.write_config(config("max_budget = 4", name=name))
+    broker.admin("reload")
+    wait_until(lambda: drift(broker) == "max_budget is 3, not 4", what="the drift")
     stays(lambda: changes(litellm) == [], 0.8)
 
 

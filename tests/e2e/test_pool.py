@@ -1,6 +1,8 @@
 """The warm pool of a dedicated profile: keys that are ready before anybody asks, each for one lease."""
 
+import contextlib
 import os
+import random
 import time
 
 import pytest
@@ -8,8 +10,8 @@ import pytest
 from harness.broker import FAST, MANY, key_hash, rule_all
 from harness.holder import Holder
 from harness.instances import Instances
-from harness.rpc import RpcError
-from harness.upstream import accounted_for, ours, row_of, wait_gone
+from harness.rpc import Closed, RpcError
+from harness.upstream import accounted_for, ours, row_of, unread_answers, wait_gone
 from harness.users import STRANGER, need_root
 from harness.wait import stays, wait_until
 
@@ -115,7 +117,7 @@ def test_kill_between_hand_out_and_reply_gives_the_same_key_to_the_same_caller(p
     pooled.spawn(env={"KEYBROKER_FAIL": "turn.after_commit:kill:2"})  # 1: the term's row
     wait_until(lambda: "READY" in pooled.log_since_start, what="its start")
     with Holder(pooled) as peer:
-        with pytest.raises((RpcError, OSError, EOFError, Exception)):
+        with pytest.raises((RpcError, OSError, Closed)):
             peer.call("acquire", profile="job", request_id="again", timeout_ms=3000)
         assert pooled.wait() == -9
         lease, = pooled.rows("SELECT id, key_id FROM lease")
@@ -244,6 +246,27 @@ def test_intent_that_cannot_be_burned_yet_keeps_its_place(make_broker, litellm):
     accounted_for(broker, litellm)
 
 
+def test_killed_at_random_times_there_are_never_more_than_n(make_broker, litellm):
+    """Hand-outs, refills and kills: no key has two leases, none without a lease is one too many, none is unknown."""
+    chance, broker = random.Random(7), make_broker(config(), timing={**FAST, "takeover_ms": 100})
+    for _ in range(12):
+        broker.start()
+        with contextlib.suppress(RpcError, OSError, Closed), broker.rpc() as connection:
+            for number in range(chance.randrange(5)):
+                connection.send("acquire", profile="job", bind="ttl", ttl_ms=60000, request_id=f"{chance.random()}-{number}")
+            time.sleep(chance.random() * 0.06)  # the kill falls anywhere
+        broker.kill()
+        shared = "SELECT count(*) FROM (SELECT key_id FROM lease WHERE state = 'active' GROUP BY key_id HAVING count(*) > 1)"
+        assert broker.count(shared) == 0
+        assert broker.count("SELECT count(*) FROM key WHERE uid < 0 AND state = 'live'") <= 3
+        assert broker.count("SELECT count(*) FROM key WHERE state = 'live' AND uid >= 0 AND id NOT IN "
+                            "(SELECT key_id FROM lease WHERE state = 'active')") == 0
+    broker.start()
+    wait_full(broker, timeout=20)
+    accounted_for(broker, litellm)
+    assert len(unassigned(litellm, broker)) == 3
+
+
 def test_failover_takes_the_pool_over(make_broker, litellm):
     instances = Instances(make_broker(config(), timing=FAST))
     try:
@@ -272,6 +295,27 @@ def test_smaller_pool_retires_the_surplus(pooled, litellm):
     pooled.write_config(config(2))
     pooled.admin("reload")
     wait_full(pooled, 2)
+
+
+@pytest.mark.parametrize("first", ["answer", "reload"])
+def test_smaller_pool_while_a_key_becomes_live(make_broker, litellm, first):
+    """Reload and answer of the mint come in one turn: the key goes again."""
+    broker = make_broker(config(1), timing={**FAST, "info_timeout_ms": 20000})
+    litellm.fail(path="/key/info", delay_ms=700)
+    broker.start()
+    wait_until(lambda: litellm.calls("/key/info"), what="the question that ends the mint")
+    broker.write_config(config(0))
+    with broker.rpc(admin=True) as connection:
+        connection.call("whoami")
+        with broker.locked():
+            with broker.held_in_a_turn():
+                if first == "answer":
+                    wait_until(lambda: unread_answers(litellm), what="the answer")
+                number = connection.send("reload")
+                wait_until(lambda: unread_answers(litellm), what="the answer")
+        connection.result(number)
+    wait_until(lambda: not ours(litellm, broker.user_id), 15, "none upstream")
+    accounted_for(broker, litellm)
 
 
 def test_smaller_pool_after_a_restart(pooled, litellm):
@@ -329,6 +373,18 @@ def test_key_that_upstream_lost_is_replaced_before_it_is_handed_out(pooled, lite
         assert litellm.chat(pooled.acquire(profile="job")["api_key"])[0] == 200
 
 
+def test_key_in_doubt_is_not_handed_out(make_broker, litellm):
+    broker = make_broker(config(1), timing={**FAST, "info_timeout_ms": 5000}).start()
+    wait_full(broker, 1)
+    doubted, = ours(litellm, broker.user_id)
+    litellm.clear_calls()
+    litellm.fail(path="/key/info", delay_ms=1500)
+    litellm.admin("POST", "/key/block", {"key": doubted})
+    wait_until(lambda: litellm.calls("/key/info"), what="the question, after a sweep saw that it is blocked")
+    reply = broker.acquire(profile="job")
+    assert key_hash(reply["api_key"]) != doubted and litellm.chat(reply["api_key"])[0] == 200
+
+
 def test_revoked_profile_gets_a_new_pool(pooled, litellm):
     before = set(ours(litellm, pooled.user_id))
     assert pooled.admin("revoke", profile="job") == {"leases": 0, "keys": 3}
@@ -353,6 +409,7 @@ def test_upstream_that_refuses_is_not_pestered_and_status_says_so(make_broker, l
     wait_until(lambda: "no such thing" in pool_of(broker).get("error", ""), what="the error in status")
     assert "its pool is not full: no such thing" in broker.cli("status").ok()
     stays(lambda: len(litellm.calls("/key/generate")) <= 12, 1)  # the pauses double
+    wait_until(lambda: len(litellm.calls("/key/generate")) >= 7, 7, "more attempts: failures of one time count once")
     litellm.clear()
     broker.admin("reload")
     wait_full(broker)
@@ -367,6 +424,19 @@ def test_upstream_that_is_down_is_asked_for_one_key_at_a_time(make_broker, litel
     litellm.clear()
     wait_full(broker, 8)
     assert len(unassigned(litellm, broker)) == 8
+
+
+def test_pool_where_upstream_chooses_the_keys(make_broker, litellm):
+    litellm.mode(forbid_custom_keys=True)
+    broker = make_broker(config(2), timing=FAST).start()
+    wait_full(broker, 2)
+    broker.restart()
+    litellm.clear_calls()
+    with Holder(broker) as peer:
+        assert litellm.chat(peer.call("acquire", profile="job")["api_key"])[0] == 200
+        wait_full(broker, 2)
+        assert len(unassigned(litellm, broker)) == 2
+    accounted_for(broker, litellm)
 
 
 def test_pool_is_for_dedicated_profiles(make_broker):
