@@ -5,7 +5,7 @@ import pytest
 from harness.broker import DROPIN, FAST, key_hash, rule_all
 from harness.holder import Holder
 from harness.rpc import RpcError
-from harness.upstream import row_of, wait_gone
+from harness.upstream import row_of, unread_answers, wait_gone
 from harness.wait import stays, wait_until
 
 LONG = {**FAST, "grace_ms": 60000}  # what goes before that, goes because of the acks
@@ -251,3 +251,21 @@ def lives(broker, generation):
     """When this generation of each profile was made."""
     return [row["created_at_ms"] for row in broker.rows(
         "SELECT created_at_ms FROM key WHERE profile LIKE 'p_' AND generation = ? ORDER BY profile", generation)]
+
+
+# --- one turn ---
+
+def test_key_that_is_handed_out_in_the_turn_of_its_rotation_stays(patient, litellm):
+    """Nobody had it until this very turn, in which the next generation becomes live."""
+    litellm.fail(path="/key/info", delay_ms=500)
+    with patient.rpc(admin=True) as admin, patient.rpc() as client:
+        client.call("whoami")
+        asked = admin.send("rotate", profile="service")
+        wait_until(lambda: len(litellm.calls("/key/generate")) == 2, what="the mint")
+        with patient.frozen():
+            wait_until(lambda: unread_answers(litellm) == 1, what="the answer")
+            sent = [client.send("acquire", bind="ttl") for _ in range(4)]
+        assert admin.result(asked)["generation"] == 2
+        keys = {client.result(number)["api_key"] for number in sent}
+    stays(lambda: {litellm.chat(key)[0] for key in keys} == {200}, 0.5)
+    assert patient.acquire()["api_key"] not in keys, "they got the key before it"
