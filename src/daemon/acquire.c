@@ -183,7 +183,7 @@ static void acquire_stored(void *userdata, int outcome)
 	struct acquire *a = userdata;
 	struct lease *l = a->lease;
 	struct key *k = a->key;
-	bool minted = a->mints;
+	bool minted = k && a->mints;
 	char why[TURN_WHY_SIZE];
 
 	if (k)
