@@ -332,7 +332,8 @@ void op_audit_follow(struct daemon *d, struct request *r)
 			     "lost in a power cut",
 			     (unsigned long long)x->scan.at, (unsigned long long)head);
 	else
-		request_fail(r, PROTO_INVALID_REQUEST, -1, "this connection follows already");
+		request_fail(r, PROTO_INVALID_REQUEST, -1,
+			     "this connection follows or watches already");
 	reader_free(x);
 }
 

@@ -5,7 +5,7 @@ import pytest
 from harness.broker import DROPIN, FAST, key_hash, rule_all
 from harness.holder import Holder
 from harness.rpc import RpcError
-from harness.upstream import row_of, wait_gone
+from harness.upstream import row_of, unread_answers, wait_gone
 from harness.wait import stays, wait_until
 
 LONG = {**FAST, "grace_ms": 60000}  # what goes before that, goes because of the acks
@@ -170,18 +170,13 @@ def test_rotate_now_takes_the_old_keys_from_whoever_has_them(patient, litellm):
         patient.admin("rotate", profile="service", now=True)
         wait_gone(litellm, oldest)
         wait_gone(litellm, old["api_key"])
-        assert {(method, params[0]["lease"]) for method, params in heard(connection, 2)} >= {("revoked", fixed)}
+        wait_until(lambda: connection.call("whoami") and ["revoked", [{"lease": fixed}]] in connection.notifications,
+                   what="that the fixed lease was revoked")
         with pytest.raises(RpcError) as refusal:
             peer.call("acquire", lease=old["lease"])
         assert refusal.value.code == "unknown_lease"
     assert litellm.chat(patient.acquire()["api_key"])[0] == 200
     assert patient.audit(event="rotate", outcome="asked")[-1]["detail"] == "at once"
-
-
-def heard(connection, count):
-    """The notifications, once there are so many."""
-    connection.wait_notifications(count)
-    return connection.notifications
 
 
 def test_rotate_now_keeps_the_old_key_if_there_is_no_new_one(patient, litellm):
@@ -251,3 +246,21 @@ def lives(broker, generation):
     """When this generation of each profile was made."""
     return [row["created_at_ms"] for row in broker.rows(
         "SELECT created_at_ms FROM key WHERE profile LIKE 'p_' AND generation = ? ORDER BY profile", generation)]
+
+
+# --- one turn ---
+
+def test_key_that_is_handed_out_in_the_turn_of_its_rotation_stays(patient, litellm):
+    """Nobody had it until this very turn, in which the next generation becomes live."""
+    litellm.fail(path="/key/info", delay_ms=500)
+    with patient.rpc(admin=True) as admin, patient.rpc() as client:
+        client.call("whoami")
+        asked = admin.send("rotate", profile="service")
+        wait_until(lambda: len(litellm.calls("/key/generate")) == 2, what="the mint")
+        with patient.frozen():
+            wait_until(lambda: unread_answers(litellm) == 1, what="the answer")
+            sent = [client.send("acquire", bind="ttl") for _ in range(4)]
+        assert admin.result(asked)["generation"] == 2
+        keys = {client.result(number)["api_key"] for number in sent}
+    stays(lambda: {litellm.chat(key)[0] for key in keys} == {200}, 0.5)
+    assert patient.acquire()["api_key"] not in keys, "they got the key before it"
