@@ -80,6 +80,7 @@ def test_units_and_executable_are_seen_and_on_record(ruled, cgroups):
     for unit in ("kb-web.service", "user@1000.service", "kb-agent.service"):
         found = broker.cli("--json", "audit", "read", "--unit", unit, "--event", "acquire").json()["rows"]
         assert len(found) == 1 and unit in found[0]["unit"], unit
+    assert f"{os.getuid()}/{rows[0]['pid']} kb-web.service" in broker.cli("audit", "read", "--event", "acquire").ok()
     assert broker.cli("--json", "audit", "read", "--unit", "kb-web").json()["rows"] == []
 
 
