@@ -212,32 +212,6 @@ static void test_without_the_kernels_help_the_process_is_found_by_number(void **
 	assert_true(peer_is_told());
 }
 
-/* A child speaks on its parent's connection: whose message it is, the kernel says. */
-static void test_a_message_is_its_senders(void **state)
-{
-	_cleanup_(fd_close) int server = -1;
-	_cleanup_(fd_close) int client = connect_self(&server);
-	const int on = 1;
-	pid_t sender = 0, child;
-	char text[8];
-
-	(void)state;
-	assert_int_equal(setsockopt(server, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
-	assert_int_equal(peer_receive(server, text, sizeof(text), &sender), -EAGAIN);
-	assert_int_equal(write(client, "a", 1), 1);
-	assert_int_equal(peer_receive(server, text, sizeof(text), &sender), 1);
-	assert_int_equal(sender, getpid());
-	child = fork();
-	assert_true(child >= 0);
-	if (child == 0)
-		_exit(write(client, "b", 1) != 1);
-	assert_int_equal(waitpid(child, NULL, 0), child);
-	assert_int_equal(peer_receive(server, text, sizeof(text), &sender), 1);
-	assert_int_equal(sender, child);
-	fd_close(&client);
-	assert_int_equal(peer_receive(server, text, sizeof(text), &sender), 0);
-}
-
 static void test_a_socket_without_a_peer_is_an_error(void **state)
 {
 	_cleanup_(fd_close) int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -257,7 +231,6 @@ int main(void)
 		cmocka_unit_test(test_of_many_groups_the_first_are_looked_at),
 		cmocka_unit_test(test_a_shortage_of_descriptors_is_an_error),
 		cmocka_unit_test(test_without_the_kernels_help_the_process_is_found_by_number),
-		cmocka_unit_test(test_a_message_is_its_senders),
 		cmocka_unit_test(test_a_socket_without_a_peer_is_an_error),
 	};
 
