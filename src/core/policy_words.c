@@ -40,7 +40,7 @@ void policy_words_peer(const struct peer *peer, char *ret, size_t size)
 			at = policy_words_add(ret, size, at, ", %s %s", texts[i].name,
 					      texts[i].text);
 	if (peer->exe_elsewhere)
-		(void)policy_words_add(ret, size, at, " (another file than this host's)");
+		(void)policy_words_add(ret, size, at, " (another file here, or none)");
 }
 
 /* What a caller learns; NULL for what is no secret anyway. */
@@ -104,7 +104,9 @@ void policy_words_miss(const struct rule *rule, const struct peer *peer, enum po
 	case POLICY_EXE:
 		if (peer->exe_elsewhere && strcmp(peer->exe, rule->exe) == 0)
 			(void)snprintf(ret, POLICY_WHY_SIZE,
-				       "exe is another file than this host's %s", rule->exe);
+				       "exe is %s, but where the broker looks that is another "
+				       "file, or none",
+				       rule->exe);
 		else
 			policy_words_other("exe", peer->exe, rule->exe, ret);
 		return;
@@ -114,7 +116,9 @@ void policy_words_miss(const struct rule *rule, const struct peer *peer, enum po
 void policy_words_denied(const struct config *c, const struct peer *peer, const char *profile,
 			 char *ret, size_t size)
 {
-	size_t n, at = policy_words_add(ret, size, 0, "no rule allows it");
+	size_t n, at = policy_words_add(ret, size, 0, "no rule allows it%s%s",
+					peer->listen[0] ? " on the socket of listen " : "",
+					peer->listen);
 	const struct rule *rules = policy_rules(c, peer, &n);
 	const char *separator = ": ";
 	char why[POLICY_WHY_SIZE];
@@ -128,6 +132,5 @@ void policy_words_denied(const struct config *c, const struct peer *peer, const 
 		separator = "; ";
 	}
 	if (strcmp(separator, ": ") == 0)
-		(void)policy_words_add(ret, size, at, ", and none %s names the profile",
-				       peer->listen[0] ? "for its socket" : "of them");
+		(void)policy_words_add(ret, size, at, ", and none names the profile");
 }

@@ -20,14 +20,14 @@ struct origin {
 struct rule {
 	char name[PROFILE_NAME_MAX];
 	bool has_uid, has_gid;
-	uid_t uid; /* from `uid` or `user` */
+	bool foreign_pid; /* also processes of a pid namespace that the broker cannot see into */
+	uid_t uid;	  /* from `uid` or `user` */
 	gid_t gid; /* from `group`: the peer's gid or one of its supplementary groups; of a listen
 		      section, its socket's */
 	char *unit, *user_unit; /* globs; NULL: any, or none */
 	char *exe;		/* path; NULL: any */
-	bool foreign_pid; /* also processes of a pid namespace that the broker cannot see into */
-	char *path;	  /* of a listen section: the socket; else NULL */
-	char **profiles;  /* globs */
+	char *path;		/* of a listen section: the socket; else NULL */
+	char **profiles;	/* globs */
 	size_t n_profiles;
 	char *base_url;		  /* handed out to these peers; NULL: the profile's */
 	int64_t max_leases;	  /* per uid; < 0: the default */

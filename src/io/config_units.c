@@ -60,10 +60,10 @@ void config_units_judge(struct config *c)
 	for (size_t i = 0; i < c->n_rules; i++) {
 		const struct rule *r = &c->rules[i];
 
-		if (r->exe && access(r->exe, F_OK) < 0 && errno == ENOENT)
-			config_add_warning(c, "%s: rule \"%s\": there is no %s today",
+		if (r->exe && access(r->exe, F_OK) < 0)
+			config_add_warning(c, "%s: rule \"%s\" matches nothing today: %s: %s",
 					   option_origin(option_find(SECTION_RULE, "exe"), r),
-					   r->name, r->exe);
+					   r->name, r->exe, strerrordesc_np(errno));
 		if (r->unit && systemd && !config_units_known(r->unit, dirs, ARRAY_SIZE(dirs)))
 			config_add_warning(
 				c, "%s: rule \"%s\": no unit of this host matches \"%s\" today",

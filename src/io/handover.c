@@ -109,8 +109,9 @@ static int handover_sort(struct handover_answer *a, const char *const paths[], s
 {
 	int found[HANDOVER_MAX];
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < HANDOVER_MAX; i++)
 		found[i] = -1;
+	for (size_t i = 0; i < n; i++) {
 		for (size_t j = 0; j < a->n && found[i] < 0; j++)
 			if (a->sockets[j] >= 0 && handover_is(a->sockets[j], paths[i])) {
 				ret_places[i] = a->places[j];

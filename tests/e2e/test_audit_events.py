@@ -269,7 +269,7 @@ def test_denials_become_one_row_at_the_windows_end(make_broker):
         refused("denied", broker.call, "acquire", profile="closed")
         refused("denied", broker.call, "revoke", profile="service")
     denied = "SELECT event, profile, detail FROM audit WHERE outcome = 'denied' ORDER BY sequence"
-    assert [row["detail"] for row in broker.rows(denied)][:2] == ["no rule allows it", "an admin method on the clients' socket"]
+    assert [row["detail"] for row in broker.rows(denied)][:2] == ["no rule allows it, and none names the profile", "an admin method on the clients' socket"]
     wait_until(lambda: len(broker.rows(denied)) == 4, 3, "the counts")
     assert [(row["event"], row["profile"]) for row in broker.rows(denied)[2:]] == [("acquire", "closed"), ("revoke", "")]
     assert {row["detail"] for row in broker.rows(denied)[2:]} == {"4 more within a minute"}

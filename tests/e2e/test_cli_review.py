@@ -274,9 +274,9 @@ def test_rotation_that_a_stop_meets_goes_on_and_says_so(make_broker, litellm):
     wait_until(lambda: broker.wait_ready()["generation"] == 2, what="the rotation")
 
 
-def test_denial_names_whoami_once(make_broker):
+def test_denial_names_explain_once(make_broker):
     done = make_broker(config="").start().cli("get")
-    assert done.code == 77 and done.stderr.count("whoami") == 1
+    assert done.code == 77 and done.stderr.count("keybroker explain") == 1
 
 
 # --- small things ---

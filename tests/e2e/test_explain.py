@@ -160,7 +160,7 @@ def test_fault_of_the_rules_is_named_with_its_line(make_broker, text):
 def test_what_matches_nothing_today_is_a_warning(make_broker):
     broker = make_broker(config=rule_all() + 'rule "later" { uid = 7 exe = "/no/such/file" profiles = { "batch-*" } }\n', env=MODELS)
     done = broker.run_daemon("--check")
-    assert done.code == 0 and "there is no /no/such/file today" in done.stdout
+    assert done.code == 0 and "matches nothing today: /no/such/file: No such file" in done.stdout
     assert 'no profile matches "batch-*" today' in done.stdout
     broker.start()
     assert broker.call("whoami")["rules"] == ["all"]

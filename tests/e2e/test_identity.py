@@ -80,6 +80,7 @@ def test_units_and_executable_are_seen_and_on_record(ruled, cgroups):
     for unit in ("kb-web.service", "user@1000.service", "kb-agent.service"):
         found = broker.cli("--json", "audit", "read", "--unit", unit, "--event", "acquire").json()["rows"]
         assert len(found) == 1 and unit in found[0]["unit"], unit
+    assert f"{os.getuid()}/{rows[0]['pid']} kb-web.service" in broker.cli("audit", "read", "--event", "acquire").ok()
     assert broker.cli("--json", "audit", "read", "--unit", "kb-web").json()["rows"] == []
 
 
@@ -128,9 +129,8 @@ def test_rule_by_executable(ruled):
     assert elsewhere.returncode == 77 and '"exe_elsewhere":true' in elsewhere.stdout, elsewhere
 
 
+@pytest.mark.systemd
 def test_unit_where_systemd_runs(ruled):
-    if not os.path.exists("/run/systemd/system"):
-        pytest.skip("needs a running systemd")
     broker = ruled('rule "web" { unit = "kb-e2e-*.service" profiles = { "service" } }\n')
     done = subprocess.run(["systemd-run", "--wait", "--pipe", "--quiet", "--collect", f"--unit=kb-e2e-{os.getpid()}.service",
                            *broker.cli_command("--socket", broker.socket, "--json", "whoami")],
@@ -237,25 +237,40 @@ def test_uid_65534_never_matches(ruled, env):
 
 # --- foreign pid namespaces ---
 
-@pytest.fixture
-def foreign(make_broker):
-    """-> make(rules, env): a broker in a pid namespace of its own, to which everybody else is pid 0."""
-    made = []
+class Foreign:
+    """Brokers in pid namespaces of their own, to which everybody else is pid 0."""
 
-    def make(rules, env=None):
+    PREFIX = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+    def __init__(self, make_broker):
+        self._make, self.instances = make_broker, []
+
+    def __call__(self, rules, env=None):
         need_root("to make a pid namespace")
-        broker = make_broker(config=MANY + rules, env={"LITELLM_SERVICE_MODELS": "m", "LITELLM_MODELS": "m"})
-        prefix = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-        if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        if subprocess.run([*self.PREFIX, "true"], check=False, capture_output=True).returncode:
             pytest.skip("needs unshare --pid")
-        made.append(Instance(broker, "a", prefix, env))
-        wait_until(lambda: "READY" in made[-1].log or not made[-1].running, what=lambda: made[-1].log)
+        broker = self._make(config=MANY + rules, env={"LITELLM_SERVICE_MODELS": "m", "LITELLM_MODELS": "m"})
+        self.start(broker, env)
         os.chmod(os.path.dirname(broker.socket), 0o755)
         os.chmod(broker.socket, 0o666)
         broker.wait_ready()
         return broker
-    yield make
-    for instance in made:
+
+    def start(self, broker, env=None):
+        """One instance more; -> it, once it leads or stands by."""
+        made = Instance(broker, "abc"[len(self.instances)], self.PREFIX, env)
+        self.instances.append(made)
+        wait_until(lambda: "READY" in made.log or "STANDBY" in made.log or not made.running, what=lambda: made.log)
+        assert made.running, made.log
+        return made
+
+
+@pytest.fixture
+def foreign(make_broker):
+    """Makes brokers that see nobody's pid."""
+    made = Foreign(make_broker)
+    yield made
+    for instance in made.instances:
         instance.kill()
 
 
@@ -287,6 +302,22 @@ def test_lease_of_a_foreign_process_ends_with_it_and_is_its_own(foreign):
         wait_until(lambda: [x["lease"] for x in broker.admin("leases")["leases"]] == [others["lease"]],
                    what="the end of the first lease alone")
         assert other.call("acquire", lease=others["lease"])["api_key"] == others["api_key"]
+
+
+def test_lease_of_a_foreign_process_is_taken_up_after_a_change_of_leader(foreign):
+    broker = foreign(f'rule "far" {{ uid = {STRANGER} foreign_pid = yes profiles = {{ "*" }} }}\n')
+    successor = foreign.start(broker)
+    with Holder(broker, STRANGER) as one, Holder(broker, STRANGER) as other:
+        lease = one.call("acquire", profile="process")
+        foreign.instances[0].kill()
+        again = wait_until(lambda: not code(lambda: other.call("whoami"))[0] and other.call("whoami"), what=lambda: successor.log)
+        assert again["pid"] == 0
+        assert code(lambda: other.call("acquire", lease=lease["lease"]))[0] == "unknown_lease"
+        with contextlib.suppress(Exception):
+            one.call("whoami")  # its connection is gone; the next call has a new one
+        assert one.call("acquire", lease=lease["lease"])["api_key"] == lease["api_key"]
+        one.kill()
+        wait_until(lambda: broker.admin("status")["leases"] == 0, what="the lease's end")
 
 
 def test_dead_foreign_process_s_child_is_denied(foreign):

@@ -28,7 +28,7 @@ static void test_what_matches_nothing_today_is_a_warning(void **state)
 {
 	static const char *const expected[] = {
 		"keybroker.conf:3: rule \"r\": no profile matches \"batch-*\" today",
-		"keybroker.conf:4: rule \"r\": there is no /nonexistent/agent today",
+		"keybroker.conf:4: rule \"r\" matches nothing today: /nonexistent/agent: No such",
 		"keybroker.conf:5: rule \"s\" never matches: uid 65534",
 	};
 	struct fixture *f = *state;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -72,10 +73,36 @@ static void test_one_descriptor_is_handed_on(void **state)
 	(void)close(pair[1]);
 }
 
+/* A child speaks on its parent's connection: whose message it is, the kernel says. */
+static void test_a_message_is_its_senders(_unused_ void **state)
+{
+	const int on = 1;
+	pid_t sender = 0, child;
+	int pair[2], passed;
+	char text[8];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
+	assert_int_equal(write(pair[1], "a", 1), 1);
+	assert_int_equal(receive(pair[0], text, sizeof(text), &passed, &sender), 1);
+	assert_int_equal(sender, getpid());
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(write(pair[1], "b", 1) != 1);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_int_equal(receive(pair[0], text, sizeof(text), &passed, &sender), 1);
+	assert_int_equal(sender, child);
+	assert_int_equal(passed, -1);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_descriptor_is_handed_on),
+		cmocka_unit_test(test_a_message_is_its_senders),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
