@@ -148,12 +148,12 @@ static void conn_end_of_input(struct conn *c)
 
 static void conn_receive(struct conn *c)
 {
-	int passed;
-	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &passed);
+	struct received with;
+	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &with);
 
-	if (passed >= 0) {
+	if (with.fd >= 0) {
 		fd_close(&c->passed);
-		c->passed = passed;
+		c->passed = with.fd;
 	}
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);
