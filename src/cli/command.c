@@ -22,8 +22,9 @@ static const struct command command_rows[] = {
 	  "file when it likes, or after a --watch-signal.\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
 	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_FOR | OPT_MIN_VALID, false, 0, command_get,
-	  "With --for-parent or --for-pid it is that process's, as long as that runs. The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
-	  "OPENAI_BASE_URL as lines for a shell or an environment file, --format json everything.\n" },
+	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
+	  "OPENAI_BASE_URL as lines for a shell or an environment file, --format json everything.\n"
+	  "With --for-parent or --for-pid the key is that process's, and goes when that ends.\n" },
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,
 	  command_whoami, NULL },

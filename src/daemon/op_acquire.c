@@ -86,8 +86,7 @@ static bool op_acquire_find_holder(struct daemon *d, struct request *r, struct a
 	static const char *const refusals[] = {
 		[ANCESTOR_GONE] = "the process of for_pid has ended",
 		[ANCESTOR_UNSEEN] =
-			"the broker cannot see the process of for_pid: another pid namespace, "
-			"or a /proc that hides processes",
+			"the process of for_pid cannot be seen (another pid namespace, hidepid)",
 		[ANCESTOR_OTHER_UID] = "the process of for_pid is not of the caller's uid",
 		[ANCESTOR_NO] = "the process of for_pid is not an ancestor of the caller",
 	};

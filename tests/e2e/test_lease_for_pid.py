@@ -96,6 +96,14 @@ def test_lease_is_the_parents_and_ends_with_it(shared_broker, litellm):
     assert released["pid"] == family.pid and released["start_time"] > 0
 
 
+def test_kernel_that_tells_senders_not_pidfds_hands_the_descriptor_on(make_broker, litellm):
+    """Before Linux 6.5 the first message carries credentials, too."""
+    broker = make_broker(env={"KEYBROKER_NO_PEERPIDFD": "1"}).start()
+    reply = in_child(lambda: ask(broker, os.getppid()))
+    broker.remember(reply)
+    assert broker.admin("leases")["leases"][0]["pid"] == os.getpid() and litellm.chat(reply["api_key"])[0] == 200
+
+
 def test_grandparent_will_do_and_may_release(broker, litellm):
     top = os.getpid()
     reply = in_child(lambda: in_child(lambda: ask(broker, top)))

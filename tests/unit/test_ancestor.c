@@ -90,6 +90,8 @@ static void test_who_has_ended_is_nobodys_ancestor(void **state)
 
 	(void)state;
 	kept = dup(child_fd);
+	assert_int_equal(process_kill(child_fd, 5000), 0);
+	assert_int_equal(test_check(&p, kept, me), ANCESTOR_GONE); /* though /proc has it yet */
 	test_end(child, &child_fd);
 	assert_int_equal(test_check(&p, kept, me), ANCESTOR_GONE);
 	assert_int_equal(test_check(&self, me, kept), ANCESTOR_GONE);
