@@ -25,8 +25,8 @@ static const struct command command_rows[] = {
 	  command_status,
 	  "STATE is ready; waiting: it has no key and tries to get one, see the error below; static;\n"
 	  "on demand: a key for each lease, and how many keys its pool has ready; retiring: an older\n"
-	  "key that works until its holders have gone. A fixed lease is one whose holder cannot take another key, as the environment\n"
-	  "of a program started by exec.\n"
+	  "key that works until its holders have gone. A fixed lease is one whose holder cannot take\n"
+	  "another key, as the environment of a program started by exec.\n"
 	  "--spend asks LiteLLM: for each team, each profile (of keys that still exist), and the 50\n"
 	  "keys that spent most. LiteLLM counts a call some seconds after it was made. Exits 75 if\n"
 	  "LiteLLM cannot be reached.\n" },
