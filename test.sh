@@ -5,6 +5,7 @@
 #   ./test.sh tidy                 clang-tidy over everything
 #   ./test.sh fuzz SECONDS [NAME]  libFuzzer, each target for SECONDS
 #   ./test.sh bench [ARGS]         the figures
+#   ./test.sh load [SECONDS [CLIENTS]]   a key that rotates every 2 s under so many clients (60, 500)
 #   ./test.sh chaos MINUTES [NAME=VALUE...]   several instances tortured (tests/chaos/run.py); CHAOS_PRESET=asan for that build
 #   ./test.sh mutants [NAME...]    does the torture find a broken broker? (tests/chaos/mutants.py)
 # A failure in dev does not keep asan from running; the last line is pytest's summary, of a failed run if there is one.
@@ -89,7 +90,8 @@ run_pytest() { # PRESET ARGS...
 	log=$LOGS/pytest-$preset.log
 	shift
 	[ ! -t 1 ] || color=yes
-	KEYBROKER_BUILD=$PWD/build/$preset "$PYTHON" -m pytest -q -rs -p no_skips -p sanitizer_reports \
+	# a test waits more than it works, so twice as many run as there are processors
+	KEYBROKER_BUILD=$PWD/build/$preset "$PYTHON" -m pytest -q -rs -n "${WORKERS:-$((2 * JOBS))}" -p no_skips -p sanitizer_reports \
 		-p no:cacheprovider --color=$color "$@" | tee "$log" || r=$?
 	SUMMARY=$(tail -n 1 "$log")
 	[ "$r" = 0 ] || BAD_SUMMARY=$SUMMARY
@@ -144,6 +146,13 @@ chaos() { # MINUTES [NAME=VALUE...]
 	torture "$preset" "$@"
 }
 
+load() { # SECONDS CLIENTS
+	scripts/install-deps.sh test
+	build dev
+	say "rotation under load: $1 s, $2 clients"
+	KEYBROKER_LOAD_SECONDS=$1 KEYBROKER_LOAD_CLIENTS=$2 run_pytest dev -s -m "not live" tests/e2e/test_rotate_load.py -k two_seconds
+}
+
 mutants() { # [NAME...]
 	scripts/install-deps.sh test
 	build dev
@@ -170,6 +179,7 @@ live() {
 	scripts/install-deps.sh test
 	build dev
 	openai_python
+	export WORKERS=0 # they share one LiteLLM, and look at what it has
 	say "the stand-in's contract, held against $LITELLM_BASE_URL"
 	run_pytest dev -k real tests/contract
 	say "end to end against $LITELLM_BASE_URL"
@@ -222,6 +232,7 @@ fuzz)
 	[ $# -ge 2 ] || { echo "usage: ./test.sh fuzz SECONDS [NAME]" >&2; exit 64; }
 	shift && fuzz "$@" ;;
 bench) shift && bench "$@" ;;
+load) load "${2:-60}" "${3:-500}" ;;
 chaos)
 	[ $# -ge 2 ] || { echo "usage: ./test.sh chaos MINUTES [NAME=VALUE...]" >&2; exit 64; }
 	shift && chaos "$@" ;;

@@ -6,8 +6,8 @@ set -eu
 
 build="gcc libc6-dev cmake ninja-build pkg-config libevent-dev libcurl4-openssl-dev libmsgpack-dev libsqlite3-dev
 	libsodium-dev libconfuse-dev libjansson-dev uthash-dev python3"
-test="libcmocka-dev python3-pytest python3-msgpack python3-venv binutils clang-14 clang clang-format-14 clang-tidy
-	libclang-rt-14-dev shellcheck faketime patch systemd"
+test="libcmocka-dev python3-pytest python3-pytest-xdist python3-msgpack python3-venv binutils clang-14 clang clang-format-14 clang-tidy
+	libclang-rt-14-dev shellcheck faketime systemd"
 
 case ${1:-test} in
 build) wanted=$build ;;

@@ -14,8 +14,8 @@ def _reports():
     return sorted(glob.glob(glob.escape(PREFIX) + ".*")) if PREFIX else []
 
 
-def pytest_sessionstart():
-    for path in _reports():
+def pytest_sessionstart(session):
+    for path in _reports() if not hasattr(session.config, "workerinput") else ():  # a worker's could be another's of now
         os.unlink(path)
 
 

@@ -35,7 +35,17 @@ struct call_attempt {
 
 static bool call_param_present(const struct call_param *p)
 {
-	return p->type == CALL_BOOL || (p->type == CALL_TEXT ? p->text != NULL : p->number >= 0);
+	return p->type == CALL_BOOL || p->type == CALL_INTS ||
+	       (p->type == CALL_TEXT ? p->text != NULL : p->number >= 0);
+}
+
+static int call_pack_ints(struct buf *b, const int64_t *numbers, size_t n)
+{
+	int r = pack_array(b, n);
+
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = pack_int(b, numbers[i]);
+	return r;
 }
 
 static int call_pack_param(struct buf *b, const struct call_param *p)
@@ -51,6 +61,8 @@ static int call_pack_param(struct buf *b, const struct call_param *p)
 		return pack_int(b, p->number);
 	case CALL_BOOL:
 		return pack_bool(b, p->number != 0);
+	case CALL_INTS:
+		return call_pack_ints(b, p->numbers, (size_t)p->number);
 	case CALL_FD:
 		return pack_bool(b, true);
 	}
@@ -193,21 +205,41 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 	return code;
 }
 
+int keybroker_fd(const struct keybroker *k)
+{
+	return k->wire.fd;
+}
+
+enum keybroker_code keybroker_next(struct keybroker *k, int64_t wait_ms, struct message **ret,
+				   struct keybroker_error *ret_error)
+{
+	_cleanup_(message_freep) struct message *m = NULL;
+	int64_t deadline = wait_ms < 0 ? INT64_MAX : wire_now_ms() + wait_ms;
+	enum keybroker_code code = wire_next(&k->wire, deadline, &m, ret_error);
+
+	if (code == KEYBROKER_TIMEOUT)
+		return code;
+	if (code == KEYBROKER_OK && message_type(m) != MESSAGE_NOTIFICATION)
+		code = fault_set(ret_error, KEYBROKER_GARBAGE,
+				 "what the server sent is not a notification");
+	if (code != KEYBROKER_OK) {
+		wire_close(&k->wire);
+		k->lost_at_ms = code == KEYBROKER_LOST ? wire_now_ms() : 0;
+		return code;
+	}
+	*ret = TAKE(m);
+	return KEYBROKER_OK;
+}
+
 enum keybroker_code keybroker_listen(struct keybroker *k, const char *method, struct message **ret,
 				     struct keybroker_error *ret_error)
 {
 	for (;;) {
 		_cleanup_(message_freep) struct message *m = NULL;
-		enum keybroker_code code = wire_next(&k->wire, INT64_MAX, &m, ret_error);
+		enum keybroker_code code = keybroker_next(k, -1, &m, ret_error);
 
-		if (code == KEYBROKER_OK && message_type(m) != MESSAGE_NOTIFICATION)
-			code = fault_set(ret_error, KEYBROKER_GARBAGE,
-					 "what the server sent is not a notification");
-		if (code != KEYBROKER_OK) {
-			wire_close(&k->wire);
-			k->lost_at_ms = code == KEYBROKER_LOST ? wire_now_ms() : 0;
+		if (code != KEYBROKER_OK)
 			return code;
-		}
 		if (strcmp(message_method(m), method) != 0)
 			continue;
 		*ret = TAKE(m);

@@ -10,21 +10,26 @@
 struct message;
 struct value;
 
-enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL, CALL_FD };
+enum call_param_type { CALL_TEXT, CALL_INT, CALL_BOOL, CALL_INTS, CALL_FD };
 
 struct call_param {
 	const char *name;
 	enum call_param_type type;
 	const char *text; /* NULL: left out */
-	int64_t number;	  /* CALL_INT: < 0 is left out; CALL_FD too, else `true` is sent, and the
-			     descriptor (borrowed) goes with the request */
+	/* CALL_INT: < 0 is left out; CALL_FD too, else `true` is sent, and the descriptor
+	 * (borrowed) goes with the request; CALL_INTS: how many */
+	int64_t number;
+	const int64_t *numbers; /* CALL_INTS: borrowed */
 };
 
-#define CALL_PARAM_TEXT(param, value) ((struct call_param){ (param), CALL_TEXT, (value), 0 })
-#define CALL_PARAM_INT(param, value) ((struct call_param){ (param), CALL_INT, NULL, (value) })
-#define CALL_PARAM_BOOL(param, value) ((struct call_param){ (param), CALL_BOOL, NULL, (value) })
+#define CALL_PARAM_TEXT(param, value) ((struct call_param){ (param), CALL_TEXT, (value), 0, NULL })
+#define CALL_PARAM_INT(param, value) ((struct call_param){ (param), CALL_INT, NULL, (value), NULL })
+#define CALL_PARAM_BOOL(param, value) \
+	((struct call_param){ (param), CALL_BOOL, NULL, (value), NULL })
+#define CALL_PARAM_INTS(param, values, n) \
+	((struct call_param){ (param), CALL_INTS, NULL, (int64_t)(n), (values) })
 
-#define CALL_PARAM_FD(param, value) ((struct call_param){ (param), CALL_FD, NULL, (value) })
+#define CALL_PARAM_FD(param, value) ((struct call_param){ (param), CALL_FD, NULL, (value), NULL })
 
 struct call {
 	const char *method;
@@ -46,6 +51,13 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
  */
 enum keybroker_code keybroker_listen(struct keybroker *k, const char *method, struct message **ret,
 				     struct keybroker_error *ret_error);
+
+/* The next notification of any method, waited for `wait_ms` (< 0: however long). KEYBROKER_TIMEOUT:
+ * none came, and the connection goes on. Else as keybroker_listen(). */
+enum keybroker_code keybroker_next(struct keybroker *k, int64_t wait_ms, struct message **ret,
+				   struct keybroker_error *ret_error);
+/* What to poll for notifications; changes with each call that connects again. -1: not connected. */
+int keybroker_fd(const struct keybroker *k);
 
 /* The reply an acquire came with, as long as the lease object lives. */
 const struct value *keybroker_lease_result(const struct keybroker_lease *l);

@@ -23,9 +23,7 @@ static const struct {
 	[KEYBROKER_UPSTREAM_REFUSED] = { "upstream_refused",
 					 "If it is about a team, models, budget or duration, change the "
 					 "profile." },
-	[KEYBROKER_AUDIT_UNAVAILABLE] = { "audit_unavailable",
-					  "The broker cannot write its record: see whether the disk "
-					  "of its state directory is full." },
+	[KEYBROKER_AUDIT_UNAVAILABLE] = { "audit_unavailable", "The broker's log may say more." },
 	[KEYBROKER_NOT_LEADER] = { "not_leader", "The broker is stopping or restarting." },
 	[KEYBROKER_INTERNAL] = { "internal", "The broker's log says more." },
 	[KEYBROKER_UNREACHABLE] = { "unreachable",

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit/exit.h"
 #include "base/macros.h"
 
 static const struct {
@@ -80,6 +81,10 @@ static void args_print_help(void)
 			       args_rows[i].argument ? args_rows[i].argument : "");
 		printf("  %-18s %s\n", left, args_rows[i].help);
 	}
+	printf("\nverify exits with 0, with %d if the audit is not as it was written, with %d if it "
+	       "is whole\nbut the row of a head that was given has been pruned, so that nothing is "
+	       "proved by it;\nelse with a code of sysexits.\n",
+	       EXIT_BROKEN, EXIT_UNPROVEN);
 }
 
 static int args_usage(const char *word, const char *why)

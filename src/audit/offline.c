@@ -1,6 +1,7 @@
 /*
  * Verifies exports. A file may hold several, one behind the other, as a log that is appended to
- * does: each must begin where the one before ended, or earlier.
+ * does: together they leave no gap, they are of one state, and what two of them have they have
+ * alike.
  */
 #include "audit/offline.h"
 
@@ -20,15 +21,26 @@
 /* A row's texts have less than 1.5 KiB, each byte of them six characters at most. */
 #define OFFLINE_LINE_MAX (64 * 1024)
 
+/*
+ * The rows that were read, from the one before the first, whose chain value an export begins with:
+ * the first bytes of each chain value, which tell two audits apart (each value is a keyed hash, and
+ * has been verified).
+ */
+struct offline_span {
+	uint64_t after;
+	size_t n, room; /* n: 0 without any, else rows and one */
+	uint64_t *marks;
+};
+
 struct offline {
 	struct args *args;
 	struct keyring *keyring;
-	struct chain chain; /* of the export that is being read */
+	struct chain chain; /* of the export that is being read; at its end, of all */
 	struct audit_export export;
-	bool is_open; /* begun, and not ended */
-	bool is_begun;
-	uint64_t first; /* of all exports so far */
-	uint64_t n_rows;
+	bool is_open;		      /* begun, and not ended */
+	struct offline_span known;    /* by the exports that have ended, */
+	struct audit_export farthest; /* of these */
+	struct offline_span read;     /* by the one that is being read */
 	unsigned long long line;
 	char why[256];
 	struct report report;
@@ -44,6 +56,54 @@ static bool offline_fault(struct offline *o, enum chain_fault fault, uint64_t se
 	return false;
 }
 
+static uint64_t span_last(const struct offline_span *span)
+{
+	return span->after + span->n - 1;
+}
+
+static uint64_t span_mark(const uint8_t hash[HASH_SIZE])
+{
+	uint64_t mark;
+
+	memcpy(&mark, hash, sizeof(mark));
+	return mark;
+}
+
+static void span_add(struct offline_span *span, uint64_t mark)
+{
+	if (span->n == span->room) {
+		span->room = MAX_OF(2 * span->room, (size_t)1024);
+		span->marks = xrealloc(span->marks, span->room, sizeof(*span->marks));
+	}
+	span->marks[span->n++] = mark;
+}
+
+/* Takes the rows of one that has ended over; the two have no gap between them. */
+static void offline_join(struct offline *o)
+{
+	struct offline_span *known = &o->known, *read = &o->read;
+
+	if (known->n == 0 || read->after < known->after) {
+		struct offline_span earlier = *read;
+
+		*read = *known;
+		*known = earlier;
+	}
+	while (read->n > 0 && span_last(known) < span_last(read))
+		span_add(known, read->marks[span_last(known) + 1 - read->after]);
+	read->n = 0;
+}
+
+/* Is it the row that an export before has under this number, if any has? */
+static bool offline_agrees(const struct offline *o, uint64_t sequence,
+			   const uint8_t hash[HASH_SIZE])
+{
+	const struct offline_span *known = &o->known;
+
+	return known->n == 0 || sequence < known->after || sequence > span_last(known) ||
+	       known->marks[sequence - known->after] == span_mark(hash);
+}
+
 static bool offline_begin(struct offline *o)
 {
 	const struct audit_export *e = &o->export;
@@ -52,17 +112,20 @@ static bool offline_begin(struct offline *o)
 	if (o->is_open)
 		return offline_fault(o, CHAIN_MISSING, last + 1,
 				     "it is missing: the export ends before its end");
-	if (o->is_begun && e->after > last)
+	if (o->known.n > 0 && e->after > last)
 		return offline_fault(o, CHAIN_MISSING, last + 1,
 				     "it is missing: the next export begins behind it");
-	if (o->is_begun && e->after == last && memcmp(e->previous, o->chain.hash, HASH_SIZE) != 0)
-		return offline_fault(o, CHAIN_OTHER_HEAD, last + 1,
+	if (o->known.n > 0 && strcmp(e->install, o->farthest.install) != 0)
+		return offline_fault(o, CHAIN_OTHER_HEAD, e->after + 1,
+				     "the next export is of another state: verify it alone");
+	if (!offline_agrees(o, e->after, e->previous))
+		return offline_fault(o, CHAIN_OTHER_HEAD, e->after + 1,
 				     "the next export is not of the same audit");
-	if (!o->is_begun)
-		o->first = e->after + 1;
 	chain_start(&o->chain, o->keyring, e->after, e->previous);
 	chain_expect(&o->chain, o->args->heads, o->args->n_heads);
-	o->is_begun = o->is_open = true;
+	o->read.after = e->after;
+	span_add(&o->read, span_mark(e->previous));
+	o->is_open = true;
 	return true;
 }
 
@@ -82,17 +145,34 @@ static bool offline_end(struct offline *o)
 	    memcmp(e->hash, o->chain.hash, HASH_SIZE) != 0)
 		return offline_fault(o, CHAIN_MISSING, o->chain.last + 1,
 				     "it is missing: the export was made with more rows");
-	o->n_rows += o->chain.n_rows;
+	if (o->known.n > 0 && e->to < o->known.after)
+		return offline_fault(o, CHAIN_MISSING, e->to + 1,
+				     "it is missing: the exports before begin behind it");
+	offline_join(o);
 	o->is_open = false;
+	if (e->to == span_last(&o->known))
+		o->farthest = *e;
+	else
+		chain_skip(&o->chain, o->farthest.to, o->farthest.hash);
 	return true;
 }
 
 static bool offline_row(struct offline *o, const struct audit_row *row)
 {
+	bool more;
+
 	if (!o->is_open)
 		return offline_fault(o, CHAIN_IMPOSSIBLE, o->chain.last + 1,
 				     "a row stands outside of any export");
-	return chain_add(&o->chain, row);
+	more = chain_add(&o->chain, row);
+	if (!chain_is_good(&o->chain))
+		return more;
+	if (!offline_agrees(o, row->sequence, row->hash))
+		return offline_fault(o, CHAIN_OTHER_HEAD, row->sequence,
+				     "an export before has another row there: they are of two "
+				     "audits");
+	span_add(&o->read, span_mark(row->hash));
+	return true;
 }
 
 static bool offline_line(struct offline *o, const char *line, size_t n)
@@ -113,14 +193,30 @@ static bool offline_line(struct offline *o, const char *line, size_t n)
 	return kind == AUDIT_LINE_BEGIN ? offline_begin(o) : offline_end(o);
 }
 
+/* A line with its end, NULs and all; 0 at the end of the file. What is too long is no line of an
+ * export, wherever it is cut. */
+static size_t offline_get(FILE *f, char *line)
+{
+	size_t n = 0;
+	int c;
+
+	while (n < OFFLINE_LINE_MAX && (c = getc_unlocked(f)) != EOF) {
+		line[n++] = (char)c;
+		if (c == '\n')
+			break;
+	}
+	return n;
+}
+
 static int offline_read(struct offline *o, FILE *f)
 {
 	_cleanup_(freep) char *line = xcalloc(1, OFFLINE_LINE_MAX);
 	bool more = true;
+	size_t n;
 
-	while (more && fgets(line, OFFLINE_LINE_MAX, f)) {
+	while (more && (n = offline_get(f, line)) > 0) {
 		o->line++;
-		more = offline_line(o, line, strlen(line));
+		more = offline_line(o, line, n);
 	}
 	if (!ferror(f))
 		return 0;
@@ -128,23 +224,41 @@ static int offline_read(struct offline *o, FILE *f)
 	return EX_IOERR;
 }
 
+/* A head from before the first row proves nothing of what is here, and somebody counts on it. */
+static void offline_judge_heads(struct offline *o)
+{
+	const struct args *a = o->args;
+	struct report *r = &o->report;
+
+	for (size_t i = 0; i < a->n_heads && r->verdict.fault == CHAIN_GOOD; i++) {
+		if (a->heads[i].state != CHAIN_HEAD_OPEN)
+			continue;
+		r->verdict =
+			(struct chain_verdict){ CHAIN_MISSING, (int64_t)a->heads[i].sequence, 0 };
+		r->why = "it is missing: no export here goes back to that head, so it could not be "
+			 "checked; verify the one that has its row, too";
+	}
+}
+
 static int offline_judge(struct offline *o)
 {
 	struct report *r = &o->report;
+	bool begun = o->is_open || o->known.n > 0;
 
 	if (r->verdict.fault == CHAIN_GOOD)
 		chain_end(&o->chain, &r->verdict);
-	if (r->verdict.fault == CHAIN_GOOD && (o->is_open || !o->is_begun))
+	if (r->verdict.fault == CHAIN_GOOD && (o->is_open || !begun))
 		(void)offline_fault(o, CHAIN_MISSING, o->chain.last + 1,
-				    o->is_begun ? "it is missing: the export ends before its end"
-						: "there is no export in it");
-	if (o->is_open)
-		o->n_rows += o->chain.n_rows;
-	r->first = o->first;
+				    begun ? "it is missing: the export ends before its end"
+					  : "there is no export in it");
 	r->last = o->chain.last;
-	r->n_rows = o->n_rows;
+	r->first = o->chain.first;
+	if (o->known.n > 0 && o->known.after < r->first)
+		r->first = o->known.after + 1;
+	offline_judge_heads(o);
+	r->n_rows = begun ? r->last + 1 - r->first : 0;
 	memcpy(r->hash, o->chain.hash, HASH_SIZE);
-	if (r->verdict.fault == CHAIN_CHANGED && o->n_rows == 0)
+	if (r->verdict.fault == CHAIN_CHANGED && r->n_rows == 0)
 		args_say("no row fits: is this the audit key of that broker?");
 	return report_print(o->args, r);
 }
@@ -196,6 +310,8 @@ int offline_verify(struct args *a)
 	if (f && f != stdin)
 		(void)fclose(f); /* only read */
 	keyring_free(o->keyring);
+	free(o->known.marks);
+	free(o->read.marks);
 	free(o);
 	return r;
 }

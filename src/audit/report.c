@@ -29,7 +29,7 @@ static void report_time(int64_t ms, char ret[32])
 		(void)snprintf(ret, 32, "%" PRId64 " ms", ms);
 }
 
-static void report_people(const struct report *r, const char *why)
+static void report_people(const struct report *r, const char *why, size_t n_unproven)
 {
 	const char *whole = r->verdict.fault == CHAIN_GOOD ? "whole" : "whole before it";
 	char head[REPORT_HEAD_MAX], when[32];
@@ -48,10 +48,13 @@ static void report_people(const struct report *r, const char *why)
 		       r->checkpoint.count, r->checkpoint.sequence, when);
 	if (r->last)
 		printf("head: %s\n", head);
+	if (n_unproven)
+		printf("NOT PROVEN: that this is the audit which %zu of the given heads are from\n",
+		       n_unproven);
 }
 
 /* Without memory for one line nothing is printed, and the exit code still tells. */
-static void report_json(const struct report *r, const char *why)
+static void report_json(const struct report *r, const char *why, size_t n_unproven)
 {
 	_cleanup_(json_freep) struct json *doc = json_new_object();
 	bool whole = r->verdict.fault == CHAIN_GOOD;
@@ -65,6 +68,7 @@ static void report_json(const struct report *r, const char *why)
 	n |= json_set_int(doc, "last", (int64_t)r->last);
 	n |= json_set_text(doc, "head", r->last ? head : "");
 	n |= json_set_int(doc, "pruned", (int64_t)r->checkpoint.sequence);
+	n |= json_set_int(doc, "heads_unproven", (int64_t)n_unproven);
 	if (!whole) {
 		n |= json_set_int(doc, "first_bad", r->verdict.sequence);
 		n |= json_set_text(doc, "fault", chain_fault_name(r->verdict.fault));
@@ -76,25 +80,38 @@ static void report_json(const struct report *r, const char *why)
 	json_text_free(text);
 }
 
-/* A head that lies before the first row cannot be held against anything. */
-static void report_heads(const struct args *a, const struct report *r)
+/*
+ * A head whose row a prune took cannot be held against anything: a whole audit of another state,
+ * put here with its own checkpoint, would look the same.
+ */
+static size_t report_heads(const struct args *a, const struct report *r)
 {
-	for (size_t i = 0; i < a->n_heads && !a->quiet; i++)
-		if (a->heads[i].state == CHAIN_HEAD_OPEN && a->heads[i].sequence < r->first)
-			args_say("head %" PRIu64 " is older than the first row here, %" PRIu64
-				 ", and was not checked",
-				 a->heads[i].sequence, r->first);
+	size_t n = 0;
+
+	for (size_t i = 0; i < a->n_heads; i++) {
+		if (a->heads[i].state != CHAIN_HEAD_OPEN ||
+		    a->heads[i].sequence >= r->checkpoint.sequence)
+			continue;
+		args_say("head %" PRIu64 " could not be checked: the rows up to %" PRIu64
+			 " were pruned; verify the export that has its row with this head",
+			 a->heads[i].sequence, r->checkpoint.sequence);
+		n++;
+	}
+	return n;
 }
 
 int report_print(const struct args *a, const struct report *r)
 {
 	char text[CHAIN_TEXT_MAX];
 
+	size_t n_unproven = report_heads(a, r);
+
 	chain_text(&r->verdict, text);
-	report_heads(a, r);
 	if (a->json)
-		report_json(r, r->why ? r->why : text);
+		report_json(r, r->why ? r->why : text, n_unproven);
 	else
-		report_people(r, r->why ? r->why : text);
-	return r->verdict.fault == CHAIN_GOOD ? 0 : EXIT_BROKEN;
+		report_people(r, r->why ? r->why : text, n_unproven);
+	if (r->verdict.fault != CHAIN_GOOD)
+		return EXIT_BROKEN;
+	return n_unproven ? EXIT_UNPROVEN : 0;
 }

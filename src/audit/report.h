@@ -18,5 +18,5 @@ struct report {
 	struct audit_checkpoint checkpoint;
 };
 
-/* Prints it on stdout; yields the exit code: 0 or EXIT_BROKEN. */
+/* Prints it on stdout; yields the exit code: 0, EXIT_BROKEN or EXIT_UNPROVEN. */
 int report_print(const struct args *a, const struct report *r);

@@ -14,7 +14,7 @@ static void walk_meet_checkpoint(struct walk *w, const struct place *p,
 {
 	if (c->sequence == 0 || c->sequence == w->checkpoint.sequence)
 		return;
-	if (!checkpoint_is_genuine(p->keyring, c)) {
+	if (!checkpoint_is_genuine(p->keyring, p->install, c)) {
 		w->is_forged = true;
 		w->forged = c->sequence;
 		return;

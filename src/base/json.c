@@ -140,6 +140,16 @@ bool json_get_int(const struct json *node, const char *name, int64_t *ret)
 	return true;
 }
 
+bool json_get_number(const struct json *node, const char *name, double *ret)
+{
+	const json_t *value = json_node(json_get(node, name));
+
+	if (!json_is_number(value))
+		return false;
+	*ret = json_number_value(value);
+	return true;
+}
+
 size_t json_len(const struct json *node)
 {
 	return json_is_object(json_node(node)) ? json_object_size(json_node(node))

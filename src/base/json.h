@@ -36,6 +36,7 @@ const char *json_text(const struct json *node);
 const char *json_get_text(const struct json *node, const char *name);
 bool json_get_bool(const struct json *node, const char *name, bool otherwise);
 bool json_get_int(const struct json *node, const char *name, int64_t *ret);
+bool json_get_number(const struct json *node, const char *name, double *ret); /* integers too */
 size_t json_len(const struct json *node);
 const struct json *json_at(const struct json *node, size_t index);
 

@@ -1,4 +1,4 @@
-/* The commands that change something: rotate, revoke, import, reload. */
+/* The commands that change something: rotate, revoke, import, reload, sweep. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,6 +48,7 @@ int command_rotate(struct cli *c)
 {
 	const struct call_param params[] = {
 		CALL_PARAM_TEXT("profile", c->n_operands ? c->operands[0] : "service"),
+		CALL_PARAM_BOOL("now", c->options.now),
 	};
 	char count[FIELD_COUNT_SIZE];
 	const struct call call = { "rotate", params, ARRAY_SIZE(params), true, true };
@@ -62,7 +63,10 @@ int command_rotate(struct cli *c)
 		return CLI_OK;
 	}
 	admin_say_new_key(v, "has a new key");
-	if (old)
+	if (old && c->options.now)
+		admin_say("generation %" PRId64 " and those before it are deleted now; %s had it",
+			  field_int(old, "generation"), field_count(old, "leases", "lease", count));
+	else if (old)
 		admin_say("generation %" PRId64 " retires as %s, held by %s, %" PRId64
 			  " of them fixed",
 			  field_int(old, "generation"), field_text(old, "alias"),
@@ -100,6 +104,14 @@ static int admin_revoked(const struct cli *c, const struct value *v)
 			      "after its deletion");
 	if (!pending)
 		return CLI_OK;
+	if (!value_get(pending, "since_at_ms"))
+		return cli_fail(
+			c, CLI_TRY_LATER,
+			"LiteLLM has not confirmed that the keys are gone (%s): until it has, "
+			"they may work there; the broker keeps trying, and `keybroker status` "
+			"shows how it is",
+			*field_text(pending, "error") ? field_text(pending, "error")
+						      : "no answer yet");
 	when_both(field_int(pending, "since_at_ms"), cli_now_ms(), since);
 	return cli_fail(
 		c, CLI_TRY_LATER,
@@ -133,9 +145,9 @@ int command_revoke(struct cli *c)
 	if (o->json)
 		json_out_line(v);
 	else
-		admin_say("%s ended, %s being taken down",
-			  field_count(v, "leases", "lease", leases),
-			  field_count(v, "keys", "key", keys));
+		admin_say("%s ended, %s %s", field_count(v, "leases", "lease", leases),
+			  field_count(v, "keys", "key", keys),
+			  value_get(v, "pending") ? "being taken down" : "taken down");
 	return admin_revoked(c, v);
 }
 
@@ -205,6 +217,19 @@ static void admin_say_restart(const struct value *waits)
 		cli_warning("changed, but in force only after a restart of the broker: %s", names);
 }
 
+static void admin_say_master(const struct cli *c, const struct value *master)
+{
+	const char *source = field_text(master, "source");
+
+	if (!master || c->options.json)
+		return;
+	if (strcmp(source, "environment") == 0)
+		cli_notice(c, "the master key is the environment's, which is read at a start only: "
+			      "restart the broker to change it, or use LITELLM_MASTER_KEY_FILE");
+	else if (value_bool(value_get(master, "changed"), false))
+		admin_say("the master key is another one now, read from the %s", source);
+}
+
 int command_reload(struct cli *c)
 {
 	const struct call call = { .method = "reload" };
@@ -218,8 +243,33 @@ int command_reload(struct cli *c)
 		admin_say("configuration read: %s, %s",
 			  field_count(message_result(m), "profiles", "profile", profiles),
 			  field_count(message_result(m), "rules", "rule", rules));
-	if (r == CLI_OK)
+	if (r == CLI_OK) {
+		admin_say_master(c, value_get(message_result(m), "master_key"));
 		admin_say_restart(value_get(message_result(m), "restart"));
+	}
 	/* it has no params, so what is invalid is the file that was read */
 	return r == CLI_USAGE ? CLI_CONFIG : r;
+}
+
+int command_sweep(struct cli *c)
+{
+	const struct call call = { .method = "sweep", .upstream = true };
+	char listed[FIELD_COUNT_SIZE];
+	_cleanup_(message_freep) struct message *m = NULL;
+	int r = cli_call(c, true, &call, &m);
+
+	if (r != CLI_OK)
+		return r;
+	const struct value *v = message_result(m);
+	if (c->options.json) {
+		json_out_line(v);
+		return CLI_OK;
+	}
+	admin_say("%s of this broker at LiteLLM, %" PRId64
+		  " deleted that it does not know, %" PRId64 " marked",
+		  field_count(v, "listed", "key", listed), field_int(v, "deleted"),
+		  field_int(v, "marked"));
+	if (field_int(v, "marked") > 0)
+		cli_notice(c, "what is marked is deleted by the next sweep that still finds it");
+	return CLI_OK;
 }

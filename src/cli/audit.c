@@ -54,8 +54,9 @@ static bool audit_is_filtered(const struct options *o)
 /* What a line says of a row. */
 struct audit_cells {
 	char when[WHEN_SIZE];
-	char peer[48]; /* "uid/pid", or what there is of it */
-	char *what;    /* lease and detail in one, since most rows have but one of them; owned */
+	char peer[48];		/* "uid/pid", or what there is of it */
+	const char *unit, *gap; /* borrowed from the row; gap: before or behind a unit */
+	char *what; /* lease and detail in one, since most rows have but one of them; owned */
 };
 
 static void audit_cells_read(struct audit_cells *cells, const struct value *row)
@@ -70,6 +71,8 @@ static void audit_cells_read(struct audit_cells *cells, const struct value *row)
 		(void)snprintf(cells->peer, sizeof(cells->peer), "%" PRId64, uid);
 	if (cells->peer[0] && value_int(value_get(row, "pid"), &pid))
 		(void)snprintf(cells->peer, sizeof(cells->peer), "%" PRId64 "/%" PRId64, uid, pid);
+	cells->unit = field_text(row, "unit");
+	cells->gap = *cells->unit ? " " : "";
 	cells->what = xasprintf("%s%s%s", lease, *lease && *detail ? ", " : "", detail);
 }
 
@@ -103,7 +106,7 @@ static void audit_tables_row(void *userdata, const struct value *row)
 	table_cell(t->table, "%s", field_text(row, "event"));
 	table_cell(t->table, "%s", field_text(row, "outcome"));
 	table_cell(t->table, "%s", field_text(row, "profile"));
-	table_cell(t->table, "%s", cells.peer);
+	table_cell(t->table, "%s%s%s", cells.peer, cells.gap, cells.unit);
 	table_cell(t->table, "%s", cells.what);
 	table_end_row(t->table);
 	free(cells.what);
@@ -167,7 +170,7 @@ int command_audit_read(struct cli *c)
 /* --- audit follow --- */
 
 /* Widths that fit nearly all rows: a line must not wait for those after it. */
-#define AUDIT_LINE "%8s  %-19s  %-12s  %-7s  %-12s  %-14s  %s\n"
+#define AUDIT_LINE "%8s  %-19s  %-12s  %-7s  %-12s  %-14s  %s%s%s\n"
 
 static void audit_line_print(const struct value *row)
 {
@@ -176,9 +179,10 @@ static void audit_line_print(const struct value *row)
 
 	audit_cells_read(&cells, row);
 	(void)snprintf(sequence, sizeof(sequence), "%" PRId64, field_int(row, "sequence"));
-	_cleanup_(freep) char *line = xasprintf(
-		AUDIT_LINE, sequence, cells.when, field_text(row, "event"),
-		field_text(row, "outcome"), field_text(row, "profile"), cells.peer, cells.what);
+	_cleanup_(freep) char *line =
+		xasprintf(AUDIT_LINE, sequence, cells.when, field_text(row, "event"),
+			  field_text(row, "outcome"), field_text(row, "profile"), cells.peer,
+			  cells.unit, cells.gap, cells.what);
 	free(cells.what);
 	line[strlen(line) - 1] = '\0'; /* its end is no control character of others */
 	_cleanup_(freep) char *clean = text_clean(line);
@@ -257,7 +261,7 @@ int command_audit_follow(struct cli *c)
 		return r;
 	(void)signal(SIGINT, audit_on_interrupt); /* each line is out: nothing is lost */
 	if (!o->json)
-		printf(AUDIT_LINE, "SEQ", "TIME", "EVENT", "OUTCOME", "PROFILE", "UID/PID",
-		       "LEASE, DETAIL");
+		printf(AUDIT_LINE, "SEQ", "TIME", "EVENT", "OUTCOME", "PROFILE", "UID/PID", "UNIT",
+		       " ", "LEASE, DETAIL");
 	return fflush(stdout) == 0 ? audit_follow(c, k, params, ARRAY_SIZE(params)) : CLI_OK;
 }

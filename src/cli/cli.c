@@ -277,7 +277,7 @@ static int cli_run(struct cli *c, int argc, char **argv)
 		return cli_run_bare(c);
 	c->command = command_find(argc - at, argv + at, &words);
 	if (!c->command)
-		return command_unknown(c, argv[at]);
+		return command_unknown(c, argc - at, argv + at);
 	if (cli_parse_command(c, argc - at, argv + at, words) != CLI_OK)
 		return cli_point_to_help(c);
 	if (c->options.help) {

@@ -7,8 +7,9 @@
 
 /* The row for the words in `argv`, and how many of them name it; NULL if there is none. */
 const struct command *command_find(int argc, char *const argv[], int *ret_words);
-/* Says on stderr that there is no such command, and which begins with that word; CLI_USAGE. */
-int command_unknown(const struct cli *c, const char *word);
+/* No command has these words: shows those that begin with the first (on stdout if that is what
+ * was asked for, and then CLI_OK), or says that there is none; CLI_USAGE. */
+int command_unknown(const struct cli *c, int argc, char *const argv[]);
 /* All commands, or one. */
 void command_print_overview(FILE *f);
 void command_print_help(FILE *f, const struct command *command);
@@ -17,6 +18,8 @@ int command_exec(struct cli *c);
 int command_get(struct cli *c);
 int command_list(struct cli *c);
 int command_whoami(struct cli *c);
+int command_explain(struct cli *c);
+int command_watch(struct cli *c);
 int command_status(struct cli *c);
 int command_leases(struct cli *c);
 int command_rotate(struct cli *c);
@@ -29,5 +32,6 @@ int command_audit_export(struct cli *c);
 int command_audit_prune(struct cli *c);
 int command_audit_key(struct cli *c);
 int command_reload(struct cli *c);
+int command_sweep(struct cli *c);
 int command_help(struct cli *c);
 int command_version(struct cli *c);

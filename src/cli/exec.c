@@ -1,6 +1,7 @@
 /*
  * `keybroker exec`: takes a fixed lease for this very process and becomes the command, so that the
  * lease, signals and exit code are the command's own. Changes no signal and leaves no descriptor.
+ * What is to follow rotations is in supervise.c.
  */
 #include "cli/exec.h"
 
@@ -15,6 +16,7 @@
 #include "base/macros.h"
 #include "cli/command.h"
 #include "cli/patience.h"
+#include "cli/supervise.h"
 
 static bool exec_is_openai(const char *url)
 {
@@ -97,8 +99,7 @@ static bool exec_may_be_clear(void)
 	return false;
 }
 
-/* The base URL that CMD will have; CLI_CONFIG if its own can't work. */
-static int exec_set_base(const struct cli *c, const struct keybroker_lease *l)
+int exec_set_base(const struct cli *c, const struct keybroker_lease *l)
 {
 	const char *own = getenv("OPENAI_BASE_URL"), *brokers = keybroker_lease_base_url(l);
 	char own_server[URL_HOST_SIZE + 16], broker_server[URL_HOST_SIZE + 16];
@@ -190,6 +191,8 @@ int command_exec(struct cli *c)
 	exec_take_out_master(taken_out, sizeof(taken_out));
 	if (*taken_out)
 		cli_notice(c, "%s: not passed on to %s", taken_out, c->operands[0]);
+	if (c->options.restart_on_rotate || c->options.key_file || c->options.watch_signal)
+		return supervise(c);
 	if (c->options.keep_env && exec_is_set("OPENAI_API_KEY"))
 		cli_notice(c, "OPENAI_API_KEY is kept as it is; no key is taken from the broker");
 	else

@@ -27,7 +27,11 @@ enum {
 	OPT_EXPORT = 1 << 16,
 	OPT_OUT = 1 << 17,
 	OPT_PRUNE = 1 << 18,
-	OPT_FOR = 1 << 19, /* whom a key is for */
+	OPT_AS = 1 << 19,
+	OPT_FOR = 1 << 20,	 /* whom a key is for */
+	OPT_SUPERVISE = 1 << 24, /* exec stays, as a process of its own */
+	OPT_NOW = 1 << 25,
+	OPT_SPEND = 1 << 26,
 };
 
 #define OPTIONS_TEXTS_MAX 32
@@ -41,16 +45,17 @@ struct option_texts {
 /* What was given; text is argv's. Numbers are < 0 where nothing was given. */
 struct options {
 	const char *socket, *admin_socket;
-	const char *profile, *format, *lease, *key_hash, *unit, *event, *outcome;
+	const char *profile, *format, *lease, *key_hash, *unit, *event, *outcome, *as;
 	int64_t timeout_ms, ttl_ms, min_valid_ms, uid, after, limit;
 	int64_t since_ms, until_ms; /* Unix time */
-	const char *state, *seal_key, *export_file, *key_file, *out;
+	const char *state, *seal_key, *export_file, *key_file, *out, *watch_signal;
 	struct option_texts heads;
 	int64_t from, to;
 	int64_t for_pid;
 	bool for_parent;
 	int64_t before_ms; /* Unix time */
-	bool json, quiet, help, version, keep_env, system, only_new, not_exported;
+	bool json, quiet, help, version, keep_env, system, only_new, not_exported, now, spend,
+		restart_on_rotate;
 };
 
 void options_init(struct options *o);

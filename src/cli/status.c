@@ -2,12 +2,14 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "cli/command.h"
 #include "cli/field.h"
 #include "cli/json_out.h"
+#include "cli/spend.h"
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/when.h"
@@ -52,17 +54,22 @@ static void status_upstream(const struct value *v)
 		status_line("LiteLLM", "none: static profiles only");
 		return;
 	}
-	if (value_int(value_get(upstream, "since_ms"), &at))
+	if (value_int(value_get(upstream, "since_at_ms"), &at))
 		when_both(at, cli_now_ms(), since);
 	status_line("LiteLLM", "%s  %s%s%s%s%s", url,
 		    value_bool(value_get(upstream, "reachable"), false) ? "reachable"
 									: "NOT reachable",
 		    *since ? " since " : "", since, *error ? ": " : "", error);
 	if (key)
-		status_line("master", "key from %s%s", field_text(key, "source"),
+		status_line("master", "key from %s%s%s", field_text(key, "source"),
 			    value_bool(value_get(key, "well_known"), false)
 				    ? "; it is a WELL-KNOWN DEFAULT: change it"
-				    : "");
+				    : "",
+			    !value_bool(value_get(key, "rejected"), false) ? ""
+			    : strcmp(field_text(key, "source"), "environment") == 0
+				    ? "; REJECTED by LiteLLM: restart the broker with the right one"
+				    : "; REJECTED by LiteLLM: put the right one in place, then "
+				      "`keybroker reload`");
 }
 
 static void status_standbys(const struct value *standbys)
@@ -119,6 +126,39 @@ static void status_number_cell(struct table *t, const struct value *row, const c
 		table_cell(t, "%s", "");
 }
 
+/* Until when the clients of a profile can do without LiteLLM's admin API. */
+static void status_outage_cell(struct table *t, const struct value *outage)
+{
+	bool for_new = value_bool(value_get(outage, "new_callers"), false);
+	int64_t keys = field_int(outage, "keys"), endless = field_int(outage, "never_expire");
+	char first[2 * WHEN_SIZE], last[2 * WHEN_SIZE];
+
+	status_when(outage, "first_at_ms", "", first);
+	status_when(outage, "last_at_ms", "", last);
+	if (endless > 0 && *first)
+		(void)snprintf(last, sizeof(last), "no limit");
+	else if (strcmp(first, last) == 0)
+		*last = '\0';
+	table_cell(t, "%s%s%s%s%s",
+		   *first      ? first
+		   : keys == 0 ? ""
+			       : "no limit",
+		   *last ? " to " : "", last, keys > 0 && !for_new ? "; " : "",
+		   for_new ? "" : "new: not at all");
+}
+
+/* "on demand, 3 of 5 ready" */
+static void status_state_cell(struct table *t, const struct value *row)
+{
+	const struct value *pool = value_get(row, "pool");
+
+	if (pool)
+		table_cell(t, "%s, %" PRId64 " of %" PRId64 " ready", field_text(row, "state"),
+			   field_int(pool, "ready"), field_int(pool, "size"));
+	else
+		table_cell(t, "%s", field_text(row, "state"));
+}
+
 static void status_profile_row(struct table *t, const struct value *row)
 {
 	char expires[2 * WHEN_SIZE];
@@ -128,18 +168,38 @@ static void status_profile_row(struct table *t, const struct value *row)
 		(void)snprintf(expires, sizeof(expires), "never");
 	table_cell(t, "%s", field_text(row, "name"));
 	table_cell(t, "%s", field_text(row, "mode"));
-	table_cell(t, "%s", field_text(row, "state"));
+	status_state_cell(t, row);
 	status_number_cell(t, row, "generation");
 	table_cell(t, "%s", field_text(row, "alias"));
 	table_cell(t, "%s", field_text(row, "key_hash"));
 	status_number_cell(t, row, "leases");
 	table_cell(t, "%s", expires);
+	status_outage_cell(t, value_get(row, "outage"));
 	table_end_row(t);
+}
+
+/* "held by 3 fixed leases (pid 12, 34, …), until in 23 h" */
+static void status_holders_cell(struct table *t, const struct value *row)
+{
+	const struct value *held = value_get(row, "held_by");
+	char count[FIELD_COUNT_SIZE], until[2 * WHEN_SIZE], pids[128];
+	size_t n = 0;
+
+	*pids = '\0';
+	for (size_t i = 0; i < value_len(held) && n < sizeof(pids) - 32; i++)
+		n += (size_t)snprintf(pids + n, sizeof(pids) - n, "%s%" PRId64, i ? ", " : " (pid ",
+				      field_int(value_at(held, i), "pid"));
+	if (n > 0)
+		(void)snprintf(pids + n, sizeof(pids) - n, "%s)",
+			       (int64_t)value_len(held) < field_int(row, "fixed") ? ", …" : "");
+	status_when(row, "held_until_ms", ", deleted ", until);
+	table_cell(t, "held by %s%s%s", field_count(row, "fixed", "fixed lease", count), pids,
+		   until);
 }
 
 static void status_retiring_row(struct table *t, const struct value *row)
 {
-	char deleted[2 * WHEN_SIZE] = "", count[FIELD_COUNT_SIZE], due[WHEN_SIZE];
+	char deleted[2 * WHEN_SIZE] = "", due[WHEN_SIZE];
 	int64_t at = field_int(row, "delete_at_ms");
 
 	when_local(at, due);
@@ -155,16 +215,17 @@ static void status_retiring_row(struct table *t, const struct value *row)
 	table_cell(t, "%s", field_text(row, "key_hash"));
 	status_number_cell(t, row, "leases");
 	if (field_int(row, "fixed") > 0)
-		table_cell(t, "held by %s", field_count(row, "fixed", "fixed lease", count));
+		status_holders_cell(t, row);
 	else
 		table_cell(t, "%s", deleted);
+	table_cell(t, "%s", "");
 	table_end_row(t);
 }
 
 static void status_profiles(const struct value *profiles)
 {
-	static const char *const titles[] = { "PROFILE", "MODE",    "STATE",   ">GEN", "ALIAS",
-					      "KEY",	 ">LEASES", "EXPIRES", NULL };
+	static const char *const titles[] = { "PROFILE", "MODE",    "STATE",   ">GEN",	 "ALIAS",
+					      "KEY",	 ">LEASES", "EXPIRES", "OUTAGE", NULL };
 	_cleanup_(table_freep) struct table *t = table_new(titles);
 
 	for (size_t i = 0; i < value_len(profiles); i++) {
@@ -179,6 +240,21 @@ static void status_profiles(const struct value *profiles)
 	table_print(t, stdout, table_width(STDOUT_FILENO));
 }
 
+/* A team that is not as the configuration has it. */
+static void status_drift(const struct value *row)
+{
+	const struct value *team = value_get(row, "team");
+
+	if (*field_text(team, "drift"))
+		status_line("drift", "%s: team %s%s: %s", field_text(row, "name"),
+			    *field_text(team, "alias") ? field_text(team, "alias")
+						       : field_text(team, "id"),
+			    value_bool(value_get(team, "ours"), false)
+				    ? ""
+				    : ", which this broker did not make and does not change",
+			    field_text(team, "drift"));
+}
+
 /* What needs somebody's attention comes last, where it is seen. */
 static void status_troubles(const struct value *v)
 {
@@ -188,7 +264,12 @@ static void status_troubles(const struct value *v)
 
 	for (size_t i = 0; i < value_len(profiles); i++) {
 		const struct value *row = value_at(profiles, i);
+		const char *pool = field_text(value_get(row, "pool"), "error");
 
+		if (*pool)
+			status_line("error", "%s: its pool is not full: %s",
+				    field_text(row, "name"), pool);
+		status_drift(row);
 		if (!*field_text(row, "error"))
 			continue;
 		status_when(row, "retry_at_ms", "; next try ", again);
@@ -202,21 +283,44 @@ static void status_troubles(const struct value *v)
 	}
 }
 
+/* One object, whether there is a `spend` or not. */
+static void status_json(const struct value *v, const struct value *spend)
+{
+	if (!spend) {
+		json_out_line(v);
+		return;
+	}
+	for (size_t i = 0; i < value_len(v); i++) {
+		(void)fputc(i ? ',' : '{', stdout); /* errors show when the stream is flushed */
+		text_print_json(stdout, value_text(value_key_at(v, i)));
+		(void)fputc(':', stdout);
+		json_out(stdout, value_value_at(v, i));
+	}
+	(void)fputs(",\"spend\":", stdout);
+	json_out(stdout, spend);
+	(void)fputs("}\n", stdout);
+}
+
 int command_status(struct cli *c)
 {
 	const struct call call = { .method = "status" };
-	_cleanup_(message_freep) struct message *m = NULL;
+	const struct call spend = { .method = "spend", .upstream = true };
+	_cleanup_(message_freep) struct message *m = NULL, *spent = NULL;
 	int r = cli_call(c, true, &call, &m);
 
 	if (r != CLI_OK)
 		return r;
+	if (c->options.spend)
+		r = cli_call(c, true, &spend, &spent);
 	const struct value *v = message_result(m);
 	if (c->options.json) {
-		json_out_line(v);
-		return CLI_OK;
+		status_json(v, spent ? message_result(spent) : NULL);
+		return r;
 	}
 	status_broker(v);
 	status_profiles(value_get(v, "profiles"));
+	if (spent)
+		spend_print(message_result(spent));
 	status_troubles(v);
-	return CLI_OK;
+	return r;
 }

@@ -92,7 +92,7 @@ int command_leases(struct cli *c)
 int command_whoami(struct cli *c)
 {
 	static const char *const numbers[] = { "uid", "gid", "pid" };
-	static const char *const texts[] = { "unit", "exe" };
+	static const char *const texts[] = { "unit", "user_unit", "exe", "listen" };
 	const struct call call = { .method = "whoami" };
 	_cleanup_(message_freep) struct message *m = NULL;
 	int r = cli_call(c, false, &call, &m);
@@ -113,6 +113,8 @@ int command_whoami(struct cli *c)
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		if (*field_text(v, texts[i]))
 			field_print(stdout, texts[i], field_text(v, texts[i]));
+	if (value_get(v, "foreign_pid"))
+		field_print(stdout, "foreign_pid", "yes");
 	field_print(stdout, "rules", *rules ? rules : "none matches: you may have nothing");
 	return CLI_OK;
 }

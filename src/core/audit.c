@@ -2,9 +2,13 @@
  * chain. */
 #include "core/audit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/utf8.h"
+
+/* Said of a peer that shows pid 0, unless there is more to say. */
+#define AUDIT_FOREIGN "its process is in a foreign pid namespace"
 
 void audit_init(struct audit_row *row)
 {
@@ -17,8 +21,11 @@ void audit_set_peer(struct audit_row *row, const struct peer *peer)
 	row->gid = peer->gid;
 	row->pid = peer->pid;
 	row->start_time = peer->start_time;
-	memcpy(row->unit, peer->unit, sizeof(row->unit));
+	(void)snprintf(row->unit, sizeof(row->unit), "%s%s%s", peer->unit,
+		       peer->user_unit[0] ? "/" : "", peer->user_unit); /* fits */
 	memcpy(row->exe, peer->exe, sizeof(row->exe));
+	if (peer->pid == 0)
+		(void)snprintf(row->detail, sizeof(row->detail), "%s", AUDIT_FOREIGN);
 }
 
 void audit_clean(struct audit_row *row)

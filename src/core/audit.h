@@ -29,7 +29,7 @@ struct audit_row {
 	char lease[ID_SIZE];
 	int64_t uid, gid, pid; /* -1 without a peer */
 	uint64_t start_time;
-	char unit[256];
+	char unit[2 * PEER_UNIT_SIZE]; /* of the system, then / and the user's if there is one */
 	char exe[256];
 	char key_tag[33];
 	char detail[AUDIT_DETAIL_MAX]; /* free text for people: no secret */

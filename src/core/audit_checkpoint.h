@@ -14,11 +14,15 @@ struct audit_checkpoint {
 	uint8_t hash[HASH_SIZE]; /* its chain value */
 	uint64_t count;		 /* rows taken away in all */
 	int64_t pruned_at_ms;
-	uint8_t mac[HASH_SIZE]; /* over all of the above */
+	uint8_t mac[HASH_SIZE]; /* over all of the above, and the install */
 };
 
-void checkpoint_sign(const struct keyring *k, struct audit_checkpoint *checkpoint);
-bool checkpoint_is_genuine(const struct keyring *k, const struct audit_checkpoint *checkpoint);
+/* `install`: the state's, so that no checkpoint of another one passes in its place. */
+void checkpoint_sign(const struct keyring *k, const char *install,
+		     struct audit_checkpoint *checkpoint);
+/* Also if it was signed before signatures had the install: the next claim signs it anew. */
+bool checkpoint_is_genuine(const struct keyring *k, const char *install,
+			   const struct audit_checkpoint *checkpoint);
 
 /*
  * Signs `n` bytes of a kind of their own, such as a checkpoint or the end of an export, with the

@@ -81,24 +81,40 @@ struct profile *config_add_profile(struct config *c, const char *name, const cha
 		       origin); /* a path may be cut */
 	option_set_defaults(SECTION_PROFILE, p);
 	option_set_defaults(SECTION_KEY, p);
+	option_set_defaults(SECTION_TEAM, p);
 	return p;
 }
 
-struct rule *config_add_rule(struct config *c, const char *name, const char *origin,
-			     struct config_report *report)
+static struct rule *config_grow_rules(struct rule **rules, size_t *n, const char *name,
+				      const char *origin, enum option_section section)
 {
 	struct rule *r;
 
-	if (!config_take_name(name, origin, report))
-		return NULL;
-	c->rules = xrealloc(c->rules, c->n_rules + 1, sizeof(*c->rules));
-	r = &c->rules[c->n_rules++];
+	*rules = xrealloc(*rules, *n + 1, sizeof(**rules));
+	r = &(*rules)[(*n)++];
 	memset(r, 0, sizeof(*r));
 	(void)snprintf(r->name, sizeof(r->name), "%s", name);
 	(void)snprintf(r->origin.text, sizeof(r->origin.text), "%s",
 		       origin); /* a path may be cut */
 	option_set_defaults(SECTION_RULE, r);
+	option_set_defaults(section, r);
 	return r;
+}
+
+struct rule *config_add_rule(struct config *c, const char *name, const char *origin,
+			     struct config_report *report)
+{
+	return config_take_name(name, origin, report)
+		       ? config_grow_rules(&c->rules, &c->n_rules, name, origin, SECTION_RULE)
+		       : NULL;
+}
+
+struct rule *config_add_listen(struct config *c, const char *name, const char *origin,
+			       struct config_report *report)
+{
+	return config_take_name(name, origin, report)
+		       ? config_grow_rules(&c->listens, &c->n_listens, name, origin, SECTION_LISTEN)
+		       : NULL;
 }
 
 struct profile *config_profile_to_change(struct config *c, const char *name)
@@ -114,6 +130,9 @@ struct rule *config_rule_to_change(struct config *c, const char *name)
 	for (size_t i = 0; i < c->n_rules; i++)
 		if (strcmp(c->rules[i].name, name) == 0)
 			return &c->rules[i];
+	for (size_t i = 0; i < c->n_listens; i++)
+		if (strcmp(c->listens[i].name, name) == 0)
+			return &c->listens[i];
 	return NULL;
 }
 
@@ -152,19 +171,20 @@ static void config_free_profiles(struct config *c)
 
 		option_clear_section(SECTION_PROFILE, p);
 		option_clear_section(SECTION_KEY, p);
+		option_clear_section(SECTION_TEAM, p);
 		option_clear_origins(&p->origins);
 		secret_free(p->static_key);
 	}
 	free(c->profiles);
 }
 
-static void config_free_rules(struct config *c)
+static void config_free_rules(struct rule *rules, size_t n, enum option_section section)
 {
-	for (size_t i = 0; i < c->n_rules; i++) {
-		option_clear_section(SECTION_RULE, &c->rules[i]);
-		option_clear_origins(&c->rules[i].origins);
+	for (size_t i = 0; i < n; i++) {
+		option_clear_section(section, &rules[i]);
+		option_clear_origins(&rules[i].origins);
 	}
-	free(c->rules);
+	free(rules);
 }
 
 void config_free(struct config *c)
@@ -172,7 +192,8 @@ void config_free(struct config *c)
 	if (!c)
 		return;
 	config_free_profiles(c);
-	config_free_rules(c);
+	config_free_rules(c->rules, c->n_rules, SECTION_RULE);
+	config_free_rules(c->listens, c->n_listens, SECTION_LISTEN);
 	for (int section = SECTION_TOP; section <= SECTION_LIMITS; section++)
 		option_clear_section((enum option_section)section, c);
 	option_clear_origins(&c->origins);

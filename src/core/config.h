@@ -11,17 +11,13 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "core/rule.h"
 #include "core/timing.h"
 
 struct secret;
 
-#define PROFILE_NAME_MAX 64 /* bytes with the NUL: [A-Za-z0-9._-] */
-#define ALIAS_MAX 256	    /* bytes with the NUL */
-
-/* Where a value came from: "keybroker.conf:12", "LITELLM_MODELS", "--socket", "default". */
-struct origin {
-	char text[256];
-};
+#define ALIAS_MAX 256  /* bytes with the NUL */
+#define LISTENS_MAX 32 /* listen sections */
 
 enum profile_mode { PROFILE_SHARED, PROFILE_DEDICATED, PROFILE_STATIC };
 const char *profile_mode_name(enum profile_mode mode);
@@ -48,24 +44,9 @@ struct profile {
 	char *base_url;		   /* handed out; NULL: the daemon's */
 	char *key_file;		   /* static: file with the provider key (0600), else NULL */
 	struct secret *static_key; /* static: the key itself once read; owned */
-	struct key_limits key;
+	int64_t pool;		   /* dedicated: as many keys are kept ready; < 0: none */
+	struct key_limits key, team;
 	char **origins; /* of each value, see option.h; owned */
-	struct origin origin;
-};
-
-/* Matches if all that it names match; the first that matches peer and profile decides. */
-struct rule {
-	char name[PROFILE_NAME_MAX];
-	bool has_uid, has_gid;
-	uid_t uid;	 /* from `uid` or `user` */
-	gid_t gid;	 /* from `group`: the peer's gid or one of its supplementary groups */
-	char **profiles; /* names, or "*" for all */
-	size_t n_profiles;
-	char *base_url;		  /* handed out to these peers; NULL: the profile's */
-	int64_t max_leases;	  /* per uid; < 0: the default */
-	int64_t mints_per_minute; /* per uid; < 0: the default */
-	int64_t ttl_cap_ms;	  /* longest TTL lease; < 0: none but timing's */
-	char **origins;		  /* of each value, see option.h; owned */
 	struct origin origin;
 };
 
@@ -96,10 +77,13 @@ struct config {
 	char *instance;		 /* --instance, default "main" */
 	/* limits per uid */
 	int64_t max_connections, max_leases, max_buffered_bytes, mints_per_minute;
+	int64_t max_requests, requests_per_second;
 	struct profile *profiles;
 	size_t n_profiles;
 	struct rule *rules;
 	size_t n_rules;
+	struct rule *listens;
+	size_t n_listens;
 
 	char **origins;	 /* of each value, see option.h */
 	char **warnings; /* what the operator should know at the start; no secrets */

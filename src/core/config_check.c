@@ -13,7 +13,6 @@
 #include "core/option.h"
 #include "core/url.h"
 
-#define CONFIG_SOCKET_MAX 107 /* bytes of sun_path without the NUL */
 #define CONFIG_PROVIDER_HOST "api.openai.com"
 
 /* Where a profile's option was set, or else where the profile was. */
@@ -53,9 +52,8 @@ static bool config_check_is_provider(const char *url)
 	return url && !url_parse(url, &parsed) && strcmp(parsed.host, CONFIG_PROVIDER_HOST) == 0;
 }
 
-/* A URL handed out with a LiteLLM key. */
-static void config_check_base_url(const struct config *c, const char *url, const char *origin,
-				  struct config_report *report)
+void config_check_base_url(const struct config *c, const char *url, const char *origin,
+			   struct config_report *report)
 {
 	config_check_http(c, url, origin, report);
 	if (config_check_is_provider(url))
@@ -145,6 +143,66 @@ static void config_check_life(const struct config *c, const struct profile *p,
 }
 
 /* A profile whose keys LiteLLM makes. */
+/* The first option of team { } that the profile sets, or NULL. */
+static const struct option *config_check_team_option(const struct profile *p)
+{
+	for (size_t i = 0; i < option_count(); i++)
+		if (option_at(i)->section == SECTION_TEAM && option_was_set(option_at(i), p))
+			return option_at(i);
+	return NULL;
+}
+
+static bool config_check_same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool config_check_same_team(const struct profile *a, const struct profile *b)
+{
+	if (a->team_id || b->team_id)
+		return config_check_same_text(a->team_id, b->team_id);
+	return config_check_same_text(a->team_alias, b->team_alias);
+}
+
+static bool config_check_same_limits(const struct profile *a, const struct profile *b)
+{
+	bool same = true;
+
+	for (size_t i = 0; i < option_count() && same; i++) {
+		const struct option *o = option_at(i);
+		_cleanup_(freep) char *one = NULL, *other = NULL;
+
+		if (o->section != SECTION_TEAM)
+			continue;
+		one = option_show(o, a);
+		other = option_show(o, b);
+		same = config_check_same_text(one, other);
+	}
+	return same;
+}
+
+/* One team has one set of limits, whichever profiles name it. */
+static void config_check_team(const struct config *c, const struct profile *p,
+			      struct config_report *report)
+{
+	const struct option *set = config_check_team_option(p);
+
+	if (!set)
+		return;
+	if (!p->team_id && !p->team_alias)
+		config_report_error(
+			report, option_origin(set, p),
+			"profile \"%s\" has team { } but no team: name it in team_alias", p->name);
+	for (const struct profile *o = c->profiles; o < p; o++)
+		if (config_check_team_option(o) && config_check_same_team(o, p) &&
+		    !config_check_same_limits(o, p))
+			config_report_error(
+				report, option_origin(set, p),
+				"profile \"%s\" has the team of profile \"%s\" with other "
+				"limits: write the same team { } in both, or in one alone",
+				p->name, o->name);
+}
+
 static void config_check_minted(const struct config *c, const struct profile *p,
 				struct config_report *report)
 {
@@ -168,6 +226,10 @@ static void config_check_minted(const struct config *c, const struct profile *p,
 		config_report_error(report, config_check_origin(p, SECTION_PROFILE, "key_file"),
 				    "profile \"%s\": key_file is for static profiles only",
 				    p->name);
+	if (p->pool > 0 && p->mode != PROFILE_DEDICATED)
+		config_report_error(report, config_check_origin(p, SECTION_PROFILE, "pool"),
+				    "profile \"%s\": pool is for dedicated profiles only", p->name);
+	config_check_team(c, p, report);
 	config_check_life(c, p, report);
 	config_check_base_url(c, p->base_url, config_check_origin(p, SECTION_PROFILE, "base_url"),
 			      report);
@@ -186,34 +248,13 @@ static void config_check_profile(const struct config *c, const struct profile *p
 		config_check_minted(c, p, report);
 }
 
-static void config_check_rule(const struct config *c, const struct rule *r,
-			      struct config_report *report)
-{
-	const struct option *profiles = option_find(SECTION_RULE, "profiles");
-
-	if (!r->has_uid && !r->has_gid)
-		config_report_error(report, r->origin.text,
-				    "rule \"%s\" must name a user, uid or group", r->name);
-	if (r->n_profiles == 0)
-		config_report_error(report, r->origin.text,
-				    "rule \"%s\" needs profiles, for example { \"*\" }", r->name);
-	for (size_t i = 0; i < r->n_profiles; i++)
-		if (strcmp(r->profiles[i], "*") != 0 && !config_profile(c, r->profiles[i]))
-			config_report_error(report, option_origin(profiles, r),
-					    "rule \"%s\" names the unknown profile \"%s\"", r->name,
-					    r->profiles[i]);
-	config_check_base_url(c, r->base_url,
-			      option_origin(option_find(SECTION_RULE, "base_url"), r), report);
-}
-
 void config_validate(const struct config *c, struct config_report *report)
 {
 	config_check_upstream(c, report);
 	config_check_places(c, report);
 	for (size_t i = 0; i < c->n_profiles; i++)
 		config_check_profile(c, &c->profiles[i], report);
-	for (size_t i = 0; i < c->n_rules; i++)
-		config_check_rule(c, &c->rules[i], report);
+	config_validate_rules(c, report);
 	if (c->n_profiles == 0)
 		config_report_error(report, "configuration",
 				    "there is nothing to hand out: set LITELLM_BASE_URL and "
@@ -235,7 +276,7 @@ bool config_master_key_is_well_known(const struct config *c)
 }
 
 /* A key that is sent to another host than the one that made it is lost there. */
-static void config_judge_host(struct config *c, const char *url, const char *origin)
+void config_judge_base_url(struct config *c, const char *url, const char *origin)
 {
 	struct url base, upstream;
 
@@ -251,14 +292,15 @@ static void config_judge_host(struct config *c, const char *url, const char *ori
 }
 
 /* To LiteLLM 0 is a limit like any other: it lets no call through. */
-static void config_judge_limits(struct config *c, const struct profile *p)
+static void config_judge_limits(struct config *c, const struct profile *p,
+				enum option_section section, const struct key_limits *l)
 {
 	const struct {
 		const char *name;
 		bool zero;
-	} limits[] = { { "max_budget", p->key.max_budget >= 0 && p->key.max_budget <= 0 },
-		       { "rpm_limit", p->key.rpm_limit == 0 },
-		       { "tpm_limit", p->key.tpm_limit == 0 } };
+	} limits[] = { { "max_budget", l->max_budget >= 0 && l->max_budget <= 0 },
+		       { "rpm_limit", l->rpm_limit == 0 },
+		       { "tpm_limit", l->tpm_limit == 0 } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
 		if (limits[i].zero)
@@ -266,7 +308,7 @@ static void config_judge_limits(struct config *c, const struct profile *p)
 				c,
 				"%s: profile \"%s\" has %s 0, with which LiteLLM refuses "
 				"each call: leave it out for no limit",
-				config_check_origin(p, SECTION_KEY, limits[i].name), p->name,
+				config_check_origin(p, section, limits[i].name), p->name,
 				limits[i].name);
 }
 
@@ -274,8 +316,14 @@ static void config_judge_profile(struct config *c, const struct profile *p)
 {
 	if (p->mode == PROFILE_STATIC)
 		return;
-	config_judge_limits(c, p);
-	config_judge_host(c, p->base_url, config_check_origin(p, SECTION_PROFILE, "base_url"));
+	config_judge_limits(c, p, SECTION_KEY, &p->key);
+	config_judge_limits(c, p, SECTION_TEAM, &p->team);
+	if (p->team_id && config_check_team_option(p))
+		config_add_warning(c,
+				   "%s: profile \"%s\" has a team_id, and that team is yours: its "
+				   "team { } is compared with LiteLLM's, never set",
+				   option_origin(config_check_team_option(p), p), p->name);
+	config_judge_base_url(c, p->base_url, config_check_origin(p, SECTION_PROFILE, "base_url"));
 	if (p->team_id && option_was_set(option_find(SECTION_PROFILE, "team_alias"), p))
 		config_add_warning(c,
 				   "%s: profile \"%s\" has a team_id, so team_alias has no effect",
@@ -296,16 +344,9 @@ void config_judge(struct config *c)
 	if (c->master_key && config_master_key_is_well_known(c))
 		config_add_warning(c, "THE MASTER KEY IS A WELL-KNOWN EXAMPLE: whoever reaches "
 				      "LiteLLM can guess it. Change it in LiteLLM and here");
-	config_judge_host(c, c->openai_base_url,
-			  config_check_top_origin(c, SECTION_UPSTREAM, "base_url"));
+	config_judge_base_url(c, c->openai_base_url,
+			      config_check_top_origin(c, SECTION_UPSTREAM, "base_url"));
 	for (size_t i = 0; i < c->n_profiles; i++)
 		config_judge_profile(c, &c->profiles[i]);
-	for (size_t i = 0; i < c->n_rules; i++)
-		config_judge_host(
-			c, c->rules[i].base_url,
-			option_origin(option_find(SECTION_RULE, "base_url"), &c->rules[i]));
-	if (c->n_rules == 0)
-		config_add_warning(c,
-				   "there is no rule, so nobody may have a key: add rule \"…\" { "
-				   "group = …  profiles = { \"*\" } }");
+	config_judge_rules(c);
 }

@@ -42,7 +42,7 @@ static bool config_diff_same_secret(const struct secret *a, const struct secret 
 
 static bool config_diff_same_profile(const struct profile *a, const struct profile *b)
 {
-	return config_diff_options(SECTION_PROFILE, SECTION_KEY, a, b) == 0 &&
+	return config_diff_options(SECTION_PROFILE, SECTION_TEAM, a, b) == 0 &&
 	       config_diff_same_secret(a->static_key, b->static_key);
 }
 
@@ -63,34 +63,40 @@ static void config_diff_profiles(const struct config *before, const struct confi
 }
 
 /* NULL if there is none of that name. */
-static const struct rule *config_diff_rule(const struct config *c, const char *name)
+static const struct rule *config_diff_rule(const struct rule *rules, size_t n, const char *name)
 {
-	for (size_t i = 0; i < c->n_rules; i++)
-		if (strcmp(c->rules[i].name, name) == 0)
-			return &c->rules[i];
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(rules[i].name, name) == 0)
+			return &rules[i];
 	return NULL;
 }
 
+struct config_diff_list {
+	enum option_section section;
+	const struct rule *rules;
+	size_t n;
+};
+
 /* The first that matches decides, so its place among those that stay is part of a rule. */
-static void config_diff_rules(const struct config *before, const struct config *now,
-			      struct config_diff_counts *ret)
+static void config_diff_rules(const struct config_diff_list *before,
+			      const struct config_diff_list *now, struct config_diff_counts *ret)
 {
 	const struct rule *last = NULL;
 	size_t kept = 0;
 
-	for (size_t i = 0; i < now->n_rules; i++) {
+	for (size_t i = 0; i < now->n; i++) {
 		const struct rule *r = &now->rules[i];
-		const struct rule *old = config_diff_rule(before, r->name);
+		const struct rule *old = config_diff_rule(before->rules, before->n, r->name);
 
 		if (!old)
 			continue;
 		kept++;
 		ret->changed += (last && old < last) ||
-				config_diff_options(SECTION_RULE, SECTION_RULE, old, r) != 0;
+				config_diff_options(now->section, now->section, old, r) != 0;
 		last = old;
 	}
-	ret->added = now->n_rules - kept;
-	ret->removed = before->n_rules - kept;
+	ret->added += now->n - kept;
+	ret->removed += before->n - kept;
 }
 
 void config_diff(const struct config *before, const struct config *now, struct config_diff *ret)
@@ -99,7 +105,13 @@ void config_diff(const struct config *before, const struct config *now, struct c
 	ret->settings = config_diff_options(SECTION_TOP, SECTION_LIMITS, before, now) +
 			!config_diff_same_secret(before->master_key, now->master_key);
 	config_diff_profiles(before, now, &ret->profiles);
-	config_diff_rules(before, now, &ret->rules);
+	config_diff_rules(
+		&(struct config_diff_list){ SECTION_RULE, before->rules, before->n_rules },
+		&(struct config_diff_list){ SECTION_RULE, now->rules, now->n_rules }, &ret->rules);
+	config_diff_rules(
+		&(struct config_diff_list){ SECTION_LISTEN, before->listens, before->n_listens },
+		&(struct config_diff_list){ SECTION_LISTEN, now->listens, now->n_listens },
+		&ret->rules);
 }
 
 void config_diff_describe(const struct config *before, const struct config *now, char *ret,

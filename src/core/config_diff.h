@@ -13,7 +13,7 @@ struct config_diff_counts {
 struct config_diff {
 	size_t settings; /* that stand outside profiles and rules, the master key being one */
 	struct config_diff_counts profiles;
-	struct config_diff_counts rules; /* one that stands in another place counts as changed */
+	struct config_diff_counts rules; /* and listen sections; one in another place is changed */
 };
 
 void config_diff(const struct config *before, const struct config *now, struct config_diff *ret);

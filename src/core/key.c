@@ -24,6 +24,12 @@ static const unsigned key_next[KEY_N_STATES] = {
 	[KEY_DELETED] = 0,
 };
 
+bool key_row_is_pooled(const struct key_row *row)
+{
+	return row->mode == PROFILE_DEDICATED && row->uid < 0 &&
+	       (row->source == KEY_MINTED || row->source == KEY_SERVER_CHOSEN);
+}
+
 const char *key_state_name(enum key_state state)
 {
 	return key_state_names[state];

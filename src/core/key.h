@@ -43,7 +43,7 @@ struct key_row {
 	char hash[SHA256_HEX_SIZE]; /* SHA-256 of the key; "" while upstream has yet to choose it */
 	char alias[ALIAS_MAX];	    /* the name it has, or is to have, upstream */
 	char team_id[TEAM_ID_MAX];  /* "" if none */
-	int64_t uid;		    /* dedicated: who asked (idempotency); -1 otherwise */
+	int64_t uid;		    /* dedicated: who asked (idempotency); -1: nobody yet (pool) */
 	char request_id[REQUEST_ID_MAX];
 	uint64_t term;	       /* that wrote the row */
 	int64_t created_at_ms; /* Unix; 0 where unknown, here and below */
@@ -51,8 +51,12 @@ struct key_row {
 	int64_t changed_at_ms; /* when `state` was entered */
 	int64_t delete_at_ms;  /* not deleted before; 0: as soon as nothing holds
 				  it */
+	bool dead; /* revoked, or found dead: blocked until it is deleted, whoever holds it */
+	char settings[17]; /* pool: digest of the profile's that it was made by */
 };
 
+/* Made for the pool, and nobody has got it yet. */
+bool key_row_is_pooled(const struct key_row *row);
 const char *key_state_name(enum key_state state);
 const char *key_source_name(enum key_source source);
 bool key_may_change(enum key_state from, enum key_state to);

@@ -13,6 +13,7 @@
 #include "base/macros.h"
 #include "core/config.h"
 #include "core/key.h"
+#include "core/litellm_team.h"
 
 struct json;
 
@@ -26,6 +27,7 @@ enum litellm_op {
 	LITELLM_TEAM_NEW,  /* POST /team/new */
 	LITELLM_TEAM_INFO, /* GET /v2/team/list?team_id=: OK (teams[0]) or, proved, GONE */
 	LITELLM_TEAM_FIND, /* GET /v2/team/list?team_alias=, one page */
+	LITELLM_TEAM_UPDATE, /* POST /team/update: limits */
 };
 
 enum litellm_kind {
@@ -51,11 +53,7 @@ struct litellm_key {
 	int64_t created_at_ms;
 	char install[64];     /* metadata.keybroker.install; "" if it isn't a broker's */
 	char intent[ID_SIZE]; /* metadata.keybroker.intent */
-};
-
-struct litellm_team {
-	char id[TEAM_ID_MAX];
-	char alias[ALIAS_MAX];
+	int64_t spend_micros, max_budget_micros; /* millionths of a dollar; < 0: no budget */
 };
 
 struct litellm_answer {
@@ -66,10 +64,11 @@ struct litellm_answer {
 	struct secret *chosen;	  /* GENERATE: the key, of use where upstream chose it; owned */
 	struct litellm_key *keys; /* LIST; owned */
 	size_t n_models, n_keys, n_teams;
-	struct litellm_team *teams; /* TEAM_FIND: the one of exactly the alias asked for, if any
-				       (several: REFUSED); TEAM_NEW, TEAM_INFO: the one; owned */
-	int64_t total_pages;	    /* LIST, TEAM_FIND */
-	int64_t retry_after_ms;	    /* UNAVAILABLE: what upstream asked for; 0: nothing */
+	struct litellm_team
+		*teams;		/* TEAM_FIND: the one of exactly the alias asked for, if any
+				   (several: REFUSED); TEAM_NEW, _INFO, _UPDATE: the one; owned */
+	int64_t total_pages;	/* LIST, TEAM_FIND */
+	int64_t retry_after_ms; /* UNAVAILABLE: what upstream asked for; 0: nothing */
 };
 
 void litellm_answer_deinit(struct litellm_answer *a);
@@ -103,15 +102,10 @@ char *litellm_mint_body(const struct litellm_mint *m) _must_check_;
 char *litellm_update_body(const char *hash, const char *duration, const char *alias) _must_check_;
 char *litellm_block_body(const char *hash) _must_check_;
 char *litellm_delete_body(const char *hash) _must_check_;
-char *litellm_team_body(const char *team_id, const char *team_alias) _must_check_;
 char *litellm_info_path(const char *hash) _must_check_;
 /* By user_id or, if that is NULL, by the exact key_alias. `page` from 1. */
 char *litellm_list_path(const char *user_id, const char *key_alias, int page) _must_check_;
-char *litellm_team_info_path(const char *team_id) _must_check_;
-char *litellm_team_find_path(const char *team_alias, int page) _must_check_;
 
 /* "2026-11-22T01:58:16.605073Z", any length of fraction or none, Z or ±hh:mm. -EINVAL (not logged).
  */
 int litellm_parse_time(const char *text, int64_t *ret_ms) _must_check_;
-/* Deterministic team_id of a team alias: "keybroker-" + 32 hex digits of its SHA-256. */
-void litellm_team_id(const char *team_alias, char ret[TEAM_ID_MAX]);

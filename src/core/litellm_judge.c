@@ -51,7 +51,8 @@ static const struct litellm_rule litellm_rules[] = {
 	{ LITELLM_BIT(LITELLM_BLOCK), 401, "token_not_found_in_db", "not found in db. Create key",
 	  LITELLM_GONE },
 	{ LITELLM_BIT(LITELLM_UPDATE), 401, NULL, "user key does not exist in db", LITELLM_GONE },
-	{ LITELLM_BIT(LITELLM_TEAM_INFO), 404, NULL, "Team not found", LITELLM_UNAVAILABLE },
+	{ LITELLM_BIT(LITELLM_TEAM_INFO) | LITELLM_BIT(LITELLM_TEAM_UPDATE), 404, NULL,
+	  "Team not found", LITELLM_UNAVAILABLE },
 
 	/* Durations are refused with 500; /key/update answers 400 to every trouble that it has. */
 	{ LITELLM_MINTS, 0, NULL, "Unsupported duration unit", LITELLM_REFUSED },

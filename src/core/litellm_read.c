@@ -42,6 +42,13 @@ static bool litellm_read_time(const struct json *node, const char *name, int64_t
 	return true;
 }
 
+static int64_t litellm_read_dollars(const struct json *node, const char *name, int64_t otherwise)
+{
+	double dollars;
+
+	return json_get_number(node, name, &dollars) ? litellm_micros(dollars) : otherwise;
+}
+
 /* The fields that /key/info and /key/list have in common; the hash stands elsewhere in each. */
 static bool litellm_read_key(const struct json *node, const char *hash, struct litellm_key *ret)
 {
@@ -59,6 +66,8 @@ static bool litellm_read_key(const struct json *node, const char *hash, struct l
 	litellm_copy(ours, "install", ret->install, sizeof(ret->install));
 	litellm_copy(ours, "intent", ret->intent, sizeof(ret->intent));
 	ret->blocked = json_get_bool(node, "blocked", false);
+	ret->spend_micros = litellm_read_dollars(node, "spend", 0);
+	ret->max_budget_micros = litellm_read_dollars(node, "max_budget", -1);
 	return true;
 }
 
@@ -128,8 +137,20 @@ static bool litellm_read_list(const struct json *doc, struct litellm_answer *ret
 	return true;
 }
 
+static void litellm_read_limits(const struct json *node, struct litellm_team *ret)
+{
+	ret->max_budget = -1;
+	ret->rpm_limit = ret->tpm_limit = -1;
+	(void)json_get_number(node, "max_budget", &ret->max_budget);
+	(void)json_get_int(node, "rpm_limit", &ret->rpm_limit);
+	(void)json_get_int(node, "tpm_limit", &ret->tpm_limit);
+	litellm_copy(node, "budget_duration", ret->budget_duration, sizeof(ret->budget_duration));
+	ret->spend_micros = litellm_read_dollars(node, "spend", 0);
+}
+
 static bool litellm_read_team(const struct json *node, struct litellm_answer *ret)
 {
+	const struct json *ours = json_get(json_get(node, "metadata"), "keybroker");
 	struct litellm_team *team;
 
 	if (!json_get_text(node, "team_id"))
@@ -138,7 +159,14 @@ static bool litellm_read_team(const struct json *node, struct litellm_answer *re
 	team = &ret->teams[ret->n_teams++];
 	litellm_copy(node, "team_id", team->id, sizeof(team->id));
 	litellm_copy(node, "team_alias", team->alias, sizeof(team->alias));
+	litellm_copy(ours, "install", team->install, sizeof(team->install));
+	litellm_read_limits(node, team);
 	return true;
+}
+
+static bool litellm_read_team_update(const struct json *doc, struct litellm_answer *ret)
+{
+	return litellm_read_team(json_get(doc, "data"), ret);
 }
 
 /* One page of /v2/team/list. */
@@ -184,6 +212,7 @@ bool litellm_read(enum litellm_op op, const struct json *doc, const char *asked,
 		[LITELLM_TEAM_NEW] = litellm_read_team,
 		[LITELLM_TEAM_INFO] = litellm_read_team_info,
 		[LITELLM_TEAM_FIND] = litellm_read_teams,
+		[LITELLM_TEAM_UPDATE] = litellm_read_team_update,
 	};
 
 	if (!readers[op](doc, ret))

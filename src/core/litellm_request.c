@@ -28,6 +28,7 @@ static const struct {
 	[LITELLM_TEAM_NEW] = { "POST", "/team/new" },
 	[LITELLM_TEAM_INFO] = { "GET", "/v2/team/list" },
 	[LITELLM_TEAM_FIND] = { "GET", "/v2/team/list" },
+	[LITELLM_TEAM_UPDATE] = { "POST", "/team/update" },
 };
 
 const char *litellm_method(enum litellm_op op)
@@ -161,12 +162,26 @@ char *litellm_delete_body(const char *hash)
 	return litellm_body_text(&b);
 }
 
-char *litellm_team_body(const char *team_id, const char *team_alias)
+char *litellm_team_body(const char *team_id, const char *team_alias, const char *install,
+			const struct key_limits *limits)
 {
+	const struct litellm_mint mark = { .install = install };
 	struct litellm_body b = litellm_body_new();
 
 	litellm_put(&b, "team_id", team_id);
 	litellm_put(&b, "team_alias", team_alias);
+	litellm_put_metadata(&b, &mark);
+	if (limits)
+		litellm_put_limits(&b, limits);
+	return litellm_body_text(&b);
+}
+
+char *litellm_team_update_body(const char *team_id, const struct key_limits *limits)
+{
+	struct litellm_body b = litellm_body_new();
+
+	litellm_put(&b, "team_id", team_id);
+	litellm_put_limits(&b, limits);
 	return litellm_body_text(&b);
 }
 
@@ -219,12 +234,4 @@ char *litellm_team_find_path(const char *team_alias, int page)
 
 	return xasprintf("%s?team_alias=%s&page=%d&page_size=%d", litellm_path(LITELLM_TEAM_FIND),
 			 alias, page, LITELLM_PAGE);
-}
-
-void litellm_team_id(const char *team_alias, char ret[TEAM_ID_MAX])
-{
-	char hash[SHA256_HEX_SIZE];
-
-	crypt_sha256_hex(team_alias, strlen(team_alias), hash);
-	(void)snprintf(ret, TEAM_ID_MAX, "keybroker-%.32s", hash);
 }

@@ -20,8 +20,10 @@ static char ***option_origins(enum option_section section, void *base)
 		return &((struct config *)base)->origins;
 	case SECTION_PROFILE:
 	case SECTION_KEY:
+	case SECTION_TEAM:
 		return &((struct profile *)base)->origins;
 	case SECTION_RULE:
+	case SECTION_LISTEN:
 		return &((struct rule *)base)->origins;
 	}
 	return NULL;

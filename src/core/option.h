@@ -19,9 +19,11 @@ enum option_section {
 	SECTION_LIMITS,	  /* limits { } */
 	SECTION_PROFILE,  /* profile "NAME" { }: struct profile */
 	SECTION_KEY,	  /* key { } inside a profile: struct profile */
+	SECTION_TEAM,	  /* team { } likewise */
 	SECTION_RULE,	  /* rule "NAME" { }: struct rule */
+	SECTION_LISTEN,	  /* listen "NAME" { }: struct rule */
 };
-enum { SECTION_N = SECTION_RULE + 1 };
+enum { SECTION_N = SECTION_LISTEN + 1 };
 
 enum option_type {
 	OPTION_TEXT,	     /* char * */

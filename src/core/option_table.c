@@ -110,6 +110,12 @@ static const struct option option_rows[] = {
 	{ "buffered_bytes", SECTION_LIMITS, OPTION_COUNT, IN_CONFIG(max_buffered_bytes),
 	  .min = 65536, .max = 1 << 30, .fallback = "262144",
 	  .help = "Bytes that one uid may make the broker buffer." },
+	{ "requests", SECTION_LIMITS, OPTION_COUNT, IN_CONFIG(max_requests), .min = 1,
+	  .max = 1000000, .fallback = "2048",
+	  .help = "Requests of one uid that wait for an answer, as while LiteLLM is slow." },
+	{ "requests_per_second", SECTION_LIMITS, OPTION_COUNT, IN_CONFIG(requests_per_second),
+	  .min = 1, .max = 10000000, .fallback = "1000",
+	  .help = "Requests of one uid in a second. More are not refused: they wait their turn." },
 	{ "mints_per_minute", SECTION_LIMITS, OPTION_COUNT, IN_CONFIG(mints_per_minute), .min = 1,
 	  .max = 1000000, .fallback = "60", .help = "Keys minted for one uid in a minute." },
 
@@ -142,13 +148,18 @@ static const struct option option_rows[] = {
 	  .help = "Life of a key, at least 5m; it is prolonged while it is in use. Default: none "
 		  "for shared (never expires), 30d for dedicated." },
 	{ "rotate_every", SECTION_PROFILE, OPTION_SPAN, IN_PROFILE(rotate_every_ms),
-	  .example = "\"7d\"", .help = "Replace a shared key this often. Default: never." },
+	  .example = "\"7d\"",
+	  .help = "Replace a shared key this often, a twentieth sooner or later. Default: "
+		  "never." },
 	{ "base_url", SECTION_PROFILE, OPTION_URL, IN_PROFILE(base_url),
 	  .example = "\"https://litellm.example.org/v1\"",
 	  .help = "Base URL handed out with this profile's key." },
 	{ "key_file", SECTION_PROFILE, OPTION_PATH, IN_PROFILE(key_file),
 	  .example = "\"/etc/keybroker/provider.key\"",
 	  .help = "static: file with the provider's key, mode 0600." },
+	{ "pool", SECTION_PROFILE, OPTION_COUNT, IN_PROFILE(pool), .max = 1000, .example = "4",
+	  .help = "dedicated: this many keys are kept ready, so that who comes need not wait for "
+		  "LiteLLM." },
 
 	{ "max_budget", SECTION_KEY, OPTION_NUMBER, IN_PROFILE(key.max_budget),
 	  .env = { { NULL, NULL }, { .variable = "LITELLM_MAX_BUDGET" } }, .example = "5.0",
@@ -162,23 +173,69 @@ static const struct option option_rows[] = {
 	{ "budget_duration", SECTION_KEY, OPTION_DURATION, IN_PROFILE(key.budget_duration),
 	  .example = "\"30d\"", .help = "The budget starts anew this often." },
 
+	{ "max_budget", SECTION_TEAM, OPTION_NUMBER, IN_PROFILE(team.max_budget),
+	  .example = "100.0", .help = "Dollars that all keys of the team may spend together." },
+	{ "rpm_limit", SECTION_TEAM, OPTION_COUNT, IN_PROFILE(team.rpm_limit), .example = "600",
+	  .help = "Requests a minute of the team." },
+	{ "tpm_limit", SECTION_TEAM, OPTION_COUNT, IN_PROFILE(team.tpm_limit), .example = "1000000",
+	  .help = "Tokens a minute of the team." },
+	{ "budget_duration", SECTION_TEAM, OPTION_DURATION, IN_PROFILE(team.budget_duration),
+	  .example = "\"30d\"", .help = "The budget starts anew this often." },
+
 	{ "user", SECTION_RULE, OPTION_ID, IN_RULE(uid), IN_RULE(has_uid), .example = "\"alice\"",
 	  .help = "Processes of this user." },
 	{ "uid", SECTION_RULE, OPTION_ID, IN_RULE(uid), IN_RULE(has_uid), .example = "1000",
 	  .help = "The same by number." },
 	{ "group", SECTION_RULE, OPTION_ID, IN_RULE(gid), IN_RULE(has_gid),
 	  .example = "\"keybroker-clients\"", .help = "Processes in this group." },
+	{ "unit", SECTION_RULE, OPTION_TEXT, IN_RULE(unit), .example = "\"web-*.service\"",
+	  .help = "Processes of this systemd unit; * ? and [ ] match as in file names." },
+	{ "user_unit", SECTION_RULE, OPTION_TEXT, IN_RULE(user_unit),
+	  .example = "\"agent.service\"",
+	  .help = "Processes of this unit of their user's systemd. Every user names units as he "
+		  "likes, so it goes with user, uid or group." },
+	{ "exe", SECTION_RULE, OPTION_PATH, IN_RULE(exe), .example = "\"/usr/local/bin/agent\"",
+	  .help = "Processes that run this program. For other users' the broker needs "
+		  "CAP_SYS_PTRACE; processes of one uid can imitate each other." },
+	{ "foreign_pid", SECTION_RULE, OPTION_BOOL, IN_RULE(foreign_pid), .fallback = "no",
+	  .help = "Also processes of a pid namespace that the broker cannot see into (Linux 6.5)." },
 	{ "profiles", SECTION_RULE, OPTION_LIST, IN_RULE(profiles), IN_RULE(n_profiles),
-	  .example = "{ \"*\" }", .help = "What they may have; \"*\" is every profile." },
+	  .example = "{ \"*\" }",
+	  .help = "What they may have; \"*\" is every profile, \"batch-*\" those that begin so." },
 	{ "base_url", SECTION_RULE, OPTION_URL, IN_RULE(base_url),
 	  .example = "\"http://127.0.0.1:4000/v1\"",
 	  .help = "Base URL handed out to them, before the profile's." },
+	{ "connections", SECTION_RULE, OPTION_COUNT, IN_RULE(max_connections), .example = "100",
+	  .help = "Connections of one uid, of the first rule that matches it and names them. This "
+		  "and the two below go before section limits." },
 	{ "max_leases", SECTION_RULE, OPTION_COUNT, IN_RULE(max_leases), .example = "100",
-	  .help = "Leases of one uid by this rule." },
+	  .help = "A uid with so many leases gets no other by this rule." },
 	{ "mints_per_minute", SECTION_RULE, OPTION_COUNT, IN_RULE(mints_per_minute),
 	  .example = "10", .help = "Keys minted for one uid by this rule in a minute." },
 	{ "ttl_cap", SECTION_RULE, OPTION_SPAN, IN_RULE(ttl_cap_ms), .min = -1, .example = "\"1h\"",
 	  .help = "The longest TTL lease by this rule." },
+
+	{ "path", SECTION_LISTEN, OPTION_PATH, IN_RULE(path),
+	  .example = "\"/run/keybroker-web/keybroker/keybroker.sock\"",
+	  .help = "The socket. Its directory, for a bind mount, is made if there is none; those "
+		  "above it are then 0700, so that on this host nobody else gets there." },
+	{ "group", SECTION_LISTEN, OPTION_ID, IN_RULE(gid), IN_RULE(has_gid), .example = "\"web\"",
+	  .help = "The socket's group: its mode is then 0660, else 0666." },
+	{ "profiles", SECTION_LISTEN, OPTION_LIST, IN_RULE(profiles), IN_RULE(n_profiles),
+	  .example = "{ \"service\" }",
+	  .help = "What all who can connect there may have; the rules are for the other sockets." },
+	{ "foreign_pid", SECTION_LISTEN, OPTION_BOOL, IN_RULE(foreign_pid), .fallback = "no",
+	  .help = "As in a rule." },
+	{ "base_url", SECTION_LISTEN, OPTION_URL, IN_RULE(base_url),
+	  .example = "\"http://litellm:4000/v1\"", .help = "As in a rule." },
+	{ "max_leases", SECTION_LISTEN, OPTION_COUNT, IN_RULE(max_leases), .example = "100",
+	  .help = "As in a rule." },
+	{ "mints_per_minute", SECTION_LISTEN, OPTION_COUNT, IN_RULE(mints_per_minute),
+	  .example = "10", .help = "As in a rule." },
+	{ "connections", SECTION_LISTEN, OPTION_COUNT, IN_RULE(max_connections), .example = "100",
+	  .help = "As in a rule." },
+	{ "ttl_cap", SECTION_LISTEN, OPTION_SPAN, IN_RULE(ttl_cap_ms), .min = -1,
+	  .example = "\"1h\"", .help = "As in a rule." },
 };
 
 static const struct {
@@ -190,9 +247,14 @@ static const struct {
 	[SECTION_LIMITS] = { "limits", "What one uid may make the broker hold or do." },
 	[SECTION_PROFILE] = { "profile", "What may be handed out." },
 	[SECTION_KEY] = { "key", "Limits of each key of this profile." },
+	[SECTION_TEAM] = { "team", "Limits of the team by team_alias, if this broker made it; they "
+				   "outlive the keys." },
 	[SECTION_RULE] = { "rule",
 			   "Who may have what: a rule matches if all that it names match; the "
 			   "first that matches decides; no rule, no key." },
+	[SECTION_LISTEN] = { "listen",
+			     "A socket more, for a container: who gets it mounted may have its "
+			     "profiles." },
 };
 
 size_t option_count(void)

@@ -25,14 +25,20 @@ struct timing {
 				  */
 	int64_t duration_min_ms; /* a shorter life of a key is a config error */
 	int64_t extend_floor_ms; /* a key is prolonged when max(1/3 of its life, this) is left */
-	int64_t takeover_ms; /* after a change of term: a caller may come back with its request_id
-			      */
+	int64_t takeover_ms;  /* after a change of term: a caller may come back with its request_id
+			       */
+	int64_t pool_life_ms; /* the life of a key that waits in a pool; it is prolonged there */
 	int64_t burn_delete_ms; /* a burned key is deleted this long after it was burned */
 	int64_t sweep_every_ms; /* between two sweeps of the upstream's key list */
 	int64_t grace_ms;	/* a retiring key stays at least this long for refreshable leases */
 	int64_t fixed_max_ms;	/* and at most this long for fixed ones */
+	int64_t expiring_ms;	/* so long before a TTL lease ends its watcher is told; a third of a
+				   shorter one */
+	int64_t report_every_ms;  /* upstream is asked about a reported key this often at most */
 	int64_t legacy_delete_ms; /* a renamed key of the old provisioner is deleted after this */
 	int64_t delete_retry_ms;  /* a deletion that failed is tried again after this */
+	int64_t revoke_wait_ms;	  /* a revoke waits this long for upstream to say what became of its
+				     keys */
 	int64_t checkpoint_every_ms; /* the WAL is checkpointed */
 	int64_t power_sync_ms; /* durability = crash: a FULL commit at least this often when there
 				  was a change */

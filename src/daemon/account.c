@@ -1,6 +1,7 @@
 /*
- * Accounts in a hash table by uid. Those that nobody uses but whose mints are not full again wait
- * on a list, oldest first, so that a uid does not get a fresh bucket by going and coming back.
+ * Accounts in a hash table by uid and kind. Those that nobody uses but whose buckets are not full
+ * again wait on a list, oldest first, so that a uid does not get a fresh bucket by going and coming
+ * back.
  */
 #include "daemon/account.h"
 
@@ -12,17 +13,21 @@
 #include "base/clock.h"
 #include "base/map.h"
 
-#define ACCOUNT_MINUTE_MS 60000 /* whatever the rate, an empty bucket is full after this */
+#define ACCOUNT_MINUTE_MS 60000
+#define ACCOUNT_SECOND_MS 1000
+#define ACCOUNT_ADMIN (INT64_C(1) << 32) /* in an id, beside the uid */
 
 struct account_entry {
 	struct account account;
+	int64_t id;
 	TAILQ_ENTRY(account_entry) of_unused;
 	UT_hash_handle hh;
 };
 
 struct accounts {
 	struct account_entry *table;
-	TAILQ_HEAD(, account_entry) unused; /* uses == 0, mints not full when they got here */
+	TAILQ_HEAD(, account_entry) unused;   /* uses == 0, a bucket not full when they got here */
+	int64_t descriptors, max_descriptors; /* of all; 0: no limit */
 };
 
 struct accounts *accounts_new(void)
@@ -40,9 +45,29 @@ static void account_forget(struct accounts *a, struct account_entry *e)
 	free(e);
 }
 
+static bool bucket_is_full(const struct bucket *b, int64_t period_ms, int64_t now_ms)
+{
+	return b->at_ms == 0 || now_ms - b->at_ms >= period_ms;
+}
+
+static double bucket_level(const struct bucket *b, int64_t size, int64_t period_ms, int64_t now_ms)
+{
+	double level = b->left + (double)size * (double)(now_ms - b->at_ms) / (double)period_ms;
+
+	/* not more than full, also when the limit was lowered meanwhile */
+	return b->at_ms == 0 ? (double)size : MIN_OF(level, (double)size);
+}
+
+/* Until there is one, to be taken as a whole. */
+static int64_t bucket_wait(double level, int64_t size, int64_t period_ms)
+{
+	return level >= 1 ? 0 : (int64_t)((1 - level) * (double)period_ms / (double)size) + 1;
+}
+
 static bool account_is_full(const struct account *account, int64_t now_ms)
 {
-	return account->mints_at_ms == 0 || now_ms - account->mints_at_ms >= ACCOUNT_MINUTE_MS;
+	return bucket_is_full(&account->mints, ACCOUNT_MINUTE_MS, now_ms) &&
+	       bucket_is_full(&account->requests, ACCOUNT_SECOND_MS, now_ms);
 }
 
 /* Forgets unused accounts from the front of the list until one is not full yet. */
@@ -65,28 +90,40 @@ void accounts_free(struct accounts *a)
 	free(a);
 }
 
-static struct account_entry *account_add(struct accounts *a, uid_t uid)
+static struct account_entry *account_add(struct accounts *a, int64_t id)
 {
 	struct account_entry *e;
 
 	account_forget_full(a, clock_now().boot_ms);
 	e = xcalloc(1, sizeof(*e));
-	e->account.uid = uid;
-	HASH_ADD(hh, a->table, account.uid, sizeof(uid), e);
+	e->account.uid = (uid_t)id;
+	e->id = id;
+	TAILQ_INIT(&e->account.paced);
+	HASH_ADD(hh, a->table, id, sizeof(id), e);
 	return e;
 }
 
-struct account *account_get(struct accounts *a, uid_t uid)
+static struct account *account_find(struct accounts *a, int64_t id)
 {
 	struct account_entry *e;
 
-	HASH_FIND(hh, a->table, &uid, sizeof(uid), e);
+	HASH_FIND(hh, a->table, &id, sizeof(id), e);
 	if (!e)
-		e = account_add(a, uid);
+		e = account_add(a, id);
 	else if (e->account.uses == 0)
 		TAILQ_REMOVE(&a->unused, e, of_unused);
 	e->account.uses++;
 	return &e->account;
+}
+
+struct account *account_get(struct accounts *a, uid_t uid)
+{
+	return account_find(a, uid);
+}
+
+struct account *account_get_admin(struct accounts *a, uid_t uid)
+{
+	return account_find(a, ACCOUNT_ADMIN | uid);
 }
 
 void account_put(struct accounts *a, struct account *account)
@@ -106,23 +143,52 @@ void account_put(struct accounts *a, struct account *account)
 bool account_take_mint(struct account *account, int64_t per_minute, int64_t now_ms,
 		       int64_t *ret_wait_ms)
 {
-	double rate = (double)per_minute / ACCOUNT_MINUTE_MS;
+	struct bucket *b = &account->mints;
 
 	if (per_minute <= 0) {
 		*ret_wait_ms = ACCOUNT_MINUTE_MS;
 		return false;
 	}
-	if (account->mints_at_ms == 0)
-		account->mints = (double)per_minute;
-	else
-		account->mints += rate * (double)(now_ms - account->mints_at_ms);
-	/* also when the limit was lowered meanwhile */
-	account->mints = MIN_OF(account->mints, (double)per_minute);
-	account->mints_at_ms = now_ms;
-	if (account->mints < 1) {
-		*ret_wait_ms = (int64_t)((1 - account->mints) / rate) + 1;
+	b->left = bucket_level(b, per_minute, ACCOUNT_MINUTE_MS, now_ms);
+	b->at_ms = now_ms;
+	if (b->left < 1) {
+		*ret_wait_ms = bucket_wait(b->left, per_minute, ACCOUNT_MINUTE_MS);
 		return false;
 	}
-	account->mints -= 1;
+	b->left -= 1;
 	return true;
+}
+
+int64_t account_request_wait(const struct account *account, int64_t per_second, int64_t now_ms)
+{
+	double level = bucket_level(&account->requests, per_second, ACCOUNT_SECOND_MS, now_ms);
+
+	return per_second <= 0 ? 0 : bucket_wait(level, per_second, ACCOUNT_SECOND_MS);
+}
+
+void account_take_request(struct account *account, int64_t per_second, int64_t now_ms)
+{
+	struct bucket *b = &account->requests;
+
+	b->left = bucket_level(b, per_second, ACCOUNT_SECOND_MS, now_ms) - 1;
+	b->at_ms = now_ms;
+}
+
+void accounts_set_descriptors(struct accounts *a, int64_t n)
+{
+	a->max_descriptors = n;
+}
+
+bool account_may_hold(const struct accounts *a, const struct account *account, int64_t n)
+{
+	int64_t others = a->descriptors - account->descriptors;
+
+	return a->max_descriptors == 0 ||
+	       account->descriptors + n <= (a->max_descriptors - others) / 2;
+}
+
+void account_hold(struct accounts *a, struct account *account, int64_t n)
+{
+	a->descriptors += n;
+	account->descriptors += n;
 }

@@ -18,6 +18,7 @@
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
 #include "daemon/holders.h"
+#include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/shared.h"
@@ -195,11 +196,16 @@ static void acquire_stored(void *userdata, int outcome)
 	struct acquire *a = userdata;
 	struct lease *l = a->lease;
 	struct key *k = a->key;
-	bool minted = a->mints;
+	bool minted = k && a->mints;
+	bool pooled = k && k->pooled.taken;
 	char why[TURN_WHY_SIZE];
 
+	if (k)
+		k->on_the_way--;
 	if (minted)
 		k->storing = false;
+	if (pooled)
+		pool_handed_out(k, outcome == 0);
 	if (outcome != 0) {
 		acquire_fail(a, PROTO_AUDIT_UNAVAILABLE, 1000,
 			     turn_why(outcome, "the access", why));
@@ -295,6 +301,9 @@ static void acquire_audit(struct acquire *a, struct change *c)
 	if (a->reread)
 		(void)snprintf(row->detail, sizeof(row->detail), "%s",
 			       a->taken_up ? "taken up again" : "read again");
+	else if (a->key && a->key->pooled.taken)
+		(void)snprintf(row->detail, sizeof(row->detail), "from the pool: %s",
+			       a->key->row.alias);
 	else if (a->holder_fd >= 0)
 		(void)snprintf(row->detail, sizeof(row->detail), "for process %d",
 			       (int)a->holder.pid);
@@ -309,6 +318,14 @@ static void acquire_move_lease(struct acquire *a, struct change *c)
 		return;
 	memcpy(to.key_id, a->key->row.id, sizeof(to.key_id));
 	change_lease(c, a->lease, LEASE_SET_KEY, &to);
+}
+
+/* A foreign process that the kernel has no name for could not be told from the next one. */
+static bool acquire_can_watch(const struct acquire *a)
+{
+	const struct peer *p = request_peer(a->request);
+
+	return acquire_pidfd(a) >= 0 && (a->holder_fd >= 0 || p->pid != 0 || p->start_time != 0);
 }
 
 /* A process that cannot be watched holds no lease that ends with it. */
@@ -336,7 +353,7 @@ void acquire_grant(struct acquire *a, struct key *key)
 			     "this uid holds as many leases as it may");
 		return;
 	}
-	if (a->bind == LEASE_PROCESS && acquire_pidfd(a) < 0) {
+	if (a->bind == LEASE_PROCESS && !acquire_can_watch(a)) {
 		acquire_deny_unpinned(a);
 		return;
 	}
@@ -350,6 +367,8 @@ void acquire_grant(struct acquire *a, struct key *key)
 		return;
 	}
 	a->key = key;
+	if (key)
+		key->on_the_way++;
 	c = change_new(a->d->turn, acquire_stored, a);
 	if (a->reread) {
 		acquire_move_lease(a, c);
@@ -357,6 +376,8 @@ void acquire_grant(struct acquire *a, struct key *key)
 		a->lease = acquire_lease(a, key);
 		change_lease(c, a->lease, LEASE_SET_ALL, &a->lease->row);
 		acquire_mint_rows(a, c);
+		if (key && key_row_is_pooled(&key->row))
+			pool_hand_out(key, a, c);
 	}
 	acquire_audit(a, c);
 	change_submit(c);

@@ -13,6 +13,7 @@
 #include "daemon/acquire_reply.h"
 #include "daemon/daemon.h"
 #include "daemon/fail.h"
+#include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/request.h"
@@ -35,7 +36,7 @@ static void acquire_intent_stored(void *userdata, int outcome)
 	key_drive(k);
 }
 
-static void acquire_intent_row(struct acquire *a, const struct profile *p, struct key_row *row)
+void acquire_alias(const struct acquire *a, const struct profile *p, char ret[ALIAS_MAX])
 {
 	const struct peer *peer = request_peer(a->request);
 	char user[64];
@@ -47,11 +48,18 @@ static void acquire_intent_row(struct acquire *a, const struct profile *p, struc
 					     .host = a->d->host,
 					     .profile = a->profile };
 
+	alias_expand(p->alias, &values, ret, ALIAS_MAX);
+}
+
+static void acquire_intent_row(struct acquire *a, const struct profile *p, struct key_row *row)
+{
+	const struct peer *peer = request_peer(a->request);
+
 	*row = (struct key_row){ .mode = PROFILE_DEDICATED, .state = KEY_INTENT, .uid = peer->uid };
 	crypt_draw_id(row->id);
 	memcpy(row->profile, a->profile, sizeof(row->profile));
 	memcpy(row->request_id, a->request_id, sizeof(row->request_id));
-	alias_expand(p->alias, &values, row->alias, sizeof(row->alias));
+	acquire_alias(a, p, row->alias);
 	row->created_at_ms = row->changed_at_ms = clock_now().wall_ms;
 	row->source = a->d->keys_forbidden ? KEY_SERVER_CHOSEN : KEY_MINTED;
 }
@@ -80,14 +88,13 @@ static void acquire_dedicated(struct acquire *a, const struct profile *p)
 		key_drive(k);
 		return;
 	}
-	acquire_intent_row(a, p, &row);
-	k = key_add(d, &row);
-	if (row.source == KEY_MINTED) {
-		k->secret = crypt_draw_key();
-		if (!k->secret)
-			abort();
-		crypt_key_hash(k->secret, k->row.hash);
+	k = pool_pick(a);
+	if (k) {
+		acquire_grant(a, k);
+		return;
 	}
+	acquire_intent_row(a, p, &row);
+	k = key_add_intent(d, &row);
 	acquire_wait(a, &k->waiters);
 	c = change_new(d->turn, acquire_intent_stored, k);
 	change_key(c, k, KEY_SET_ALL, &k->row);
@@ -99,6 +106,7 @@ static void acquire_dedicated(struct acquire *a, const struct profile *p)
 static void acquire_shared(struct acquire *a)
 {
 	struct shared *s = shared_find(a->d, a->profile);
+	bool ready = s && s->current && (s->current->checked || s->current->trusted);
 
 	if (!s) {
 		acquire_fail(a, PROTO_INTERNAL, -1, "the profile is not served yet");
@@ -110,10 +118,10 @@ static void acquire_shared(struct acquire *a)
 		acquire_fail(a, s->error_code, s->retry_at_ms - clock_now().boot_ms, s->error);
 		return;
 	}
-	if (s->current && s->current->checked && acquire_try(a, s->current))
+	if (ready && acquire_try(a, s->current))
 		return; /* the usual case: it need not wait for anything */
 	acquire_wait(a, &s->waiters);
-	if (s->current && s->current->checked)
+	if (ready)
 		acquire_grant_all(&s->waiters, s->current);
 	else
 		shared_drive(s);

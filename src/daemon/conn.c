@@ -11,27 +11,70 @@
 #include <sys/socket.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "daemon/account.h"
 #include "daemon/conn_set.h"
 
 static const struct conn_refusal conn_too_many = { PROTO_LIMIT_EXCEEDED,
 						   "this uid has too many connections" };
+static const struct conn_refusal conn_no_share = {
+	PROTO_LIMIT_EXCEEDED, "this uid has its share of the descriptors that the broker may open"
+};
 static const struct conn_refusal conn_no_admin = {
 	PROTO_DENIED, "the admin socket serves root and the daemon's own user"
 };
 
 /* --- where connections wait --- */
 
-void conn_move(struct conn *c, enum conn_place place)
+static struct conn_list *conn_list_of(struct conn *c, enum conn_place place)
+{
+	return place == CONN_PACED ? &c->account->paced : &c->set->places[place];
+}
+
+static void conn_leave(struct conn *c)
+{
+	TAILQ_REMOVE(conn_list_of(c, c->place), c, of_place);
+	if (c->place == CONN_QUEUED) {
+		c->set->n_queued--;
+		c->account->queued--;
+	}
+	if (c->place == CONN_PACED && TAILQ_EMPTY(&c->account->paced))
+		TAILQ_REMOVE(&c->set->paced, c->account, of_paced);
+}
+
+/* A uid with nothing else in the queue does not stand behind the thousand connections of another,
+ * unless it was served in this turn. */
+static bool conn_goes_first(const struct conn *c, enum conn_place place)
+{
+	return place == CONN_QUEUED && c->account->queued == 0 &&
+	       (c->turn != c->set->turn || c->taken == 0);
+}
+
+static void conn_enter(struct conn *c, enum conn_place place)
 {
 	struct conn_set *s = c->set;
 
+	if (place == CONN_PACED && TAILQ_EMPTY(&c->account->paced))
+		TAILQ_INSERT_TAIL(&s->paced, c->account, of_paced);
+	if (conn_goes_first(c, place))
+		TAILQ_INSERT_HEAD(conn_list_of(c, place), c, of_place);
+	else
+		TAILQ_INSERT_TAIL(conn_list_of(c, place), c, of_place);
+	if (place == CONN_QUEUED) {
+		s->n_queued++;
+		c->account->queued++;
+	}
+	if (place == CONN_PACED)
+		conn_set_arm_pace(s);
+}
+
+void conn_move(struct conn *c, enum conn_place place)
+{
 	if (c->place == place)
 		return;
-	TAILQ_REMOVE(&s->places[c->place], c, of_place);
-	TAILQ_INSERT_TAIL(&s->places[place], c, of_place);
-	s->n_queued += (place == CONN_QUEUED) - (c->place == CONN_QUEUED);
+	conn_leave(c);
+	conn_enter(c, place);
 	if (c->place == CONN_READING)
 		(void)event_del(&c->read); /* fails for events never assigned only */
 	c->place = place;
@@ -41,9 +84,25 @@ void conn_move(struct conn *c, enum conn_place place)
 		conn_close(c);
 }
 
-bool conn_has_room_to_wait(const struct conn *c)
+/* The admin socket has few users, and is there for when others are too many. */
+static int64_t conn_rate(const struct conn *c)
 {
-	return c->account->waiting < c->set->limits.waiting;
+	return c->admin ? 0 : c->set->limits.requests_per_second;
+}
+
+bool conn_has_turn(const struct conn *c)
+{
+	int64_t rate = conn_rate(c);
+
+	return rate == 0 || account_request_wait(c->account, rate, clock_now().boot_ms) == 0;
+}
+
+void conn_count_request(struct conn *c)
+{
+	int64_t rate = conn_rate(c);
+
+	if (rate > 0)
+		account_take_request(c->account, rate, clock_now().boot_ms);
 }
 
 /* A request that has begun may be read to its end even so: that is what frees its bytes. */
@@ -58,8 +117,10 @@ static enum conn_place conn_next_place(const struct conn *c)
 		return CONN_IDLE;
 	if (c->out.len > CONN_UNSENT)
 		return CONN_STUCK;
-	if (!conn_has_room_to_wait(c) || !conn_has_room_to_read(c))
+	if (!conn_has_room_to_read(c))
 		return CONN_HELD;
+	if (c->more && !conn_has_turn(c))
+		return CONN_PACED;
 	return c->more ? CONN_QUEUED : CONN_READING;
 }
 
@@ -98,6 +159,12 @@ static void conn_watch(struct conn *c)
 	c->progressed = false;
 }
 
+static void conn_hold(struct conn *c, int n)
+{
+	account_hold(c->set->accounts, c->account, n - c->held);
+	c->held = n;
+}
+
 /* --- closing --- */
 
 /* Closes at once. The requests that wait hear of it in conn_tell(), from the loop. */
@@ -114,6 +181,7 @@ void conn_close(struct conn *c)
 	buf_deinit(&c->in);
 	buf_deinit(&c->out);
 	conn_charge(c);
+	conn_hold(c, c->pidfd >= 0);
 	c->account->connections--;
 	c->set->n_open--;
 }
@@ -122,9 +190,11 @@ static void conn_free(struct conn *c)
 {
 	assert(c->state == CONN_GONE && TAILQ_EMPTY(&c->requests) && TAILQ_EMPTY(&c->ties));
 	conn_watch(c);
-	TAILQ_REMOVE(&c->set->places[c->place], c, of_place);
+	conn_leave(c);
 	TAILQ_REMOVE(&c->set->all, c, of_all);
+	conn_hold(c, 0);
 	account_put(c->set->accounts, c->account);
+	account_put(c->set->accounts, c->owner);
 	fd_close(&c->pidfd);
 	free(c);
 }
@@ -258,11 +328,31 @@ static void conn_on_write(evutil_socket_t fd _unused_, short what _unused_, void
 	conn_flush(userdata);
 }
 
+static int64_t conn_limit(const struct conn *c)
+{
+	const struct conn_set *s = c->set;
+
+	return s->limits.connections_of && !c->admin
+		       ? s->limits.connections_of(s->userdata, &c->peer)
+		       : s->limits.connections;
+}
+
+/* Its connection and its process are a descriptor each. */
 static const struct conn_refusal *conn_refusal_for(const struct conn *c)
 {
 	if (c->admin && c->peer.uid != 0 && c->peer.uid != geteuid())
 		return &conn_no_admin;
-	return c->account->connections > c->set->limits.connections ? &conn_too_many : NULL;
+	if (c->account->connections > conn_limit(c))
+		return &conn_too_many;
+	return account_may_hold(c->set->accounts, c->account, 2) ? NULL : &conn_no_share;
+}
+
+/* A polite refusal costs a descriptor until its first request: those are limited too. */
+static bool conn_is_far_over(const struct conn *c)
+{
+	return c->account->connections > 2 * MAX_OF(conn_limit(c), INT64_C(1)) ||
+	       (c->refusal == &conn_no_share &&
+		!account_may_hold(c->set->accounts, c->account, -c->account->descriptors / 4));
 }
 
 void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bool admin)
@@ -270,12 +360,15 @@ void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bo
 	struct conn *c = xcalloc(1, sizeof(*c));
 
 	c->set = s;
-	c->account = account_get(s->accounts, peer->uid);
+	c->owner = account_get(s->accounts, peer->uid);
+	c->account = admin ? account_get_admin(s->accounts, peer->uid)
+			   : account_get(s->accounts, peer->uid);
 	c->peer = *peer;
 	c->fd = fd;
 	c->pidfd = pidfd;
 	c->passed = -1;
 	c->admin = admin;
+	c->unproven = !peer->pinned && !peer->ended;
 	TAILQ_INIT(&c->requests);
 	TAILQ_INIT(&c->ties);
 	/* these fail for a base that is NULL only */
@@ -286,11 +379,11 @@ void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bo
 	s->n_open++;
 	c->account->connections++;
 	c->refusal = conn_refusal_for(c);
-	/* a polite refusal costs a descriptor until its first request: those are limited too */
-	if (c->account->connections - s->limits.connections > s->limits.connections)
-		conn_close(c);
 	if (c->refusal)
 		fd_close(&c->pidfd);
+	conn_hold(c, 1 + (c->pidfd >= 0));
+	if (c->refusal && conn_is_far_over(c))
+		conn_close(c);
 	conn_settle(c);
 }
 

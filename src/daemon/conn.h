@@ -12,9 +12,8 @@
 #include "base/buf.h"
 #include "base/macros.h"
 #include "core/peer.h"
+#include "daemon/account.h"
 #include "daemon/request.h"
-
-struct account;
 
 /* With more unsent bytes than this a connection is not read. */
 #define CONN_UNSENT 65536
@@ -25,14 +24,15 @@ enum conn_state {
 	CONN_GONE,     /* closed; freed when its last request has ended */
 };
 
-/* What a connection waits for: it is on conn_set.places[] of that name. conn_move() alone changes
- * it. */
+/* What a connection waits for: it is on conn_set.places[] of that name, or on its account's list.
+ * conn_move() alone changes it. */
 enum conn_place {
 	CONN_IDLE,    /* nothing: draining, stopped, or gone and its requests know */
 	CONN_READING, /* its read event */
 	CONN_STUCK,   /* its write event: too much is unsent */
 	CONN_QUEUED,  /* the next turn */
-	CONN_HELD,    /* its uid has too much under way */
+	CONN_HELD,    /* its uid has too much in its buffers */
+	CONN_PACED,   /* its uid's next request: account.paced */
 	CONN_UNTOLD,  /* gone, and its waiting requests must hear of it */
 };
 enum { CONN_N_PLACES = CONN_UNTOLD + 1 };
@@ -47,12 +47,17 @@ struct conn_set;
 
 struct conn {
 	struct conn_set *set;
-	struct account *account;
+	struct account *account; /* charged for what it does: the uid's, or on the admin socket
+				    another of the uid's */
+	struct account *owner;	 /* the uid's */
+	int held;		 /* descriptors charged */
 	struct peer peer;
 	int fd;	    /* -1 once gone */
 	int pidfd;  /* may be -1 */
 	int passed; /* a descriptor that came with the request that is being read; -1: none */
 	bool admin;
+	bool unproven; /* its process was found by number: the first bytes must be that process's */
+	bool stranger; /* and they were not */
 	const struct conn_refusal *refusal; /* NULL: served */
 	enum conn_state state;
 	enum conn_place place;
@@ -74,7 +79,6 @@ struct conn {
 					 as long as the peer likes; NULL: none */
 	TAILQ_ENTRY(conn) of_all, of_place, of_owing;
 };
-TAILQ_HEAD(conn_list, conn);
 
 /* --- conn.c --- */
 
@@ -99,9 +103,11 @@ void conn_charge(struct conn *c);
 /* Decides where the connection waits next. May free it: return at once. */
 void conn_settle(struct conn *c);
 void conn_move(struct conn *c, enum conn_place place);
-/* May the connection, for its uid, have one more request without a reply; read more bytes? */
-bool conn_has_room_to_wait(const struct conn *c);
+/* May the connection, for its uid, read more bytes; make one more request in this second? */
 bool conn_has_room_to_read(const struct conn *c);
+bool conn_has_turn(const struct conn *c);
+/* Its uid has made a request, or had bytes read for nothing. */
+void conn_count_request(struct conn *c);
 
 /* --- conn_ties.c --- */
 

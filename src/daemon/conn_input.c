@@ -8,17 +8,22 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "daemon/account.h"
 #include "daemon/conn_set.h"
 #include "io/receive.h"
 
+/* Who is over a limit may ask again after this. */
+#define CONN_RETRY_MS 1000
+
 static void conn_answer_error(struct conn *c, int64_t id, enum proto_error code, const char *text)
 {
 	_cleanup_(buf_deinit) struct buf b = BUF_INIT(0);
+	int64_t retry_ms = code == PROTO_LIMIT_EXCEEDED ? CONN_RETRY_MS : -1;
 
-	if (pack_error(&b, (uint32_t)id, proto_error_name(code), text, -1) < 0)
+	if (pack_error(&b, (uint32_t)id, proto_error_name(code), text, retry_ms) < 0)
 		conn_close(c);
 	else
 		conn_send(c, &b);
@@ -37,6 +42,7 @@ static void conn_take_message(struct conn *c, int64_t id, const uint8_t *data, s
 	struct message *m = NULL;
 	int r;
 
+	conn_count_request(c);
 	if (id < 0)
 		return;
 	c->completed = c->progressed = true;
@@ -45,6 +51,11 @@ static void conn_take_message(struct conn *c, int64_t id, const uint8_t *data, s
 	if (c->refusal && c->refusal->code != PROTO_DENIED) {
 		conn_answer_error(c, id, c->refusal->code, c->refusal->text);
 		conn_drain(c);
+		return;
+	}
+	if (c->account->waiting >= c->set->limits.waiting) {
+		conn_answer_error(c, id, PROTO_LIMIT_EXCEEDED,
+				  "this uid has too many requests under way");
 		return;
 	}
 	r = message_read(&m, data, n);
@@ -67,8 +78,7 @@ static bool conn_may_take(struct conn *c)
 		c->taken = 0;
 	}
 	return c->state == CONN_OPEN && !s->stopped && s->turn_left > 0 &&
-	       c->taken < SERVER_CONN_REQUESTS && c->out.len <= CONN_UNSENT &&
-	       conn_has_room_to_wait(c);
+	       c->taken < SERVER_CONN_REQUESTS && c->out.len <= CONN_UNSENT && conn_has_turn(c);
 }
 
 /* Takes whole requests from the front of `data`; what it says was used must not be kept. */
@@ -148,15 +158,27 @@ static void conn_end_of_input(struct conn *c)
 
 static void conn_receive(struct conn *c)
 {
-	struct received with;
-	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &with);
+	pid_t sender = 0;
+	int passed;
+	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &passed,
+			    c->unproven ? &sender : NULL);
+	int taken = c->taken;
 
-	if (with.fd >= 0) {
+	if (n > 0 && c->unproven) {
+		c->unproven = false;
+		c->stranger = sender != c->peer.pid;
+		/* the first message alone was to prove it; it fails for no socket */
+		(void)setsockopt(c->fd, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
+	}
+
+	if (passed >= 0) {
 		fd_close(&c->passed);
-		c->passed = with.fd;
+		c->passed = passed;
 	}
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);
+		if (c->taken == taken) /* a byte at a time costs us as much as a request */
+			conn_count_request(c);
 		explicit_bzero(c->set->scratch, (size_t)n);
 	} else if (n == 0) {
 		conn_end_of_input(c);

@@ -9,6 +9,9 @@
 #include "base/clock.h"
 
 #define CONN_SET_NSEC_PER_MSEC 1000000
+/* Who is over its rate goes on in steps of this: a few requests together share a commit, and are
+ * still few. */
+#define CONN_SET_PACE_MS 5
 
 int64_t conn_set_now_ms(void)
 {
@@ -84,17 +87,64 @@ static void conn_set_on_ties(evutil_socket_t fd _unused_, short what _unused_, v
 	conn_set_look_at_ties(userdata);
 }
 
+/* As many of the uid's connections as it may make requests now, first come, first served. */
+static void conn_set_release(struct conn_set *s, struct account *account, int64_t now)
+{
+	int64_t rate = s->limits.requests_per_second;
+	struct account sketch = *account;
+
+	while (!TAILQ_EMPTY(&account->paced) && account_request_wait(&sketch, rate, now) == 0) {
+		conn_move(TAILQ_FIRST(&account->paced), CONN_QUEUED);
+		account_take_request(&sketch, rate, now);
+	}
+}
+
+void conn_set_arm_pace(struct conn_set *s)
+{
+	int64_t wait_ms = INT64_MAX, now = clock_now().boot_ms;
+	struct account *account;
+	struct timeval wait;
+
+	if (TAILQ_EMPTY(&s->paced) || evtimer_pending(&s->pace, NULL))
+		return;
+	TAILQ_FOREACH (account, &s->paced, of_paced)
+		wait_ms = MIN_OF(wait_ms,
+				 account_request_wait(account, s->limits.requests_per_second, now));
+	wait_ms = MAX_OF(wait_ms, CONN_SET_PACE_MS);
+	wait = (struct timeval){ .tv_sec = wait_ms / 1000, .tv_usec = wait_ms % 1000 * 1000 };
+	(void)evtimer_add(&s->pace, &wait); /* fails without memory only */
+}
+
+static void conn_set_pace(struct conn_set *s)
+{
+	struct account *account, *next;
+	int64_t now = clock_now().boot_ms;
+
+	for (account = TAILQ_FIRST(&s->paced); account; account = next) {
+		next = TAILQ_NEXT(account, of_paced);
+		conn_set_release(s, account, now);
+	}
+	conn_set_arm_pace(s);
+}
+
+static void conn_set_on_pace(evutil_socket_t fd _unused_, short what _unused_, void *userdata)
+{
+	conn_set_pace(userdata);
+}
+
 void conn_set_init(struct conn_set *s)
 {
 	TAILQ_INIT(&s->all);
 	for (size_t i = 0; i < CONN_N_PLACES; i++)
 		TAILQ_INIT(&s->places[i]);
 	TAILQ_INIT(&s->owing);
+	TAILQ_INIT(&s->paced);
 	s->turn_left = SERVER_TURN_REQUESTS;
 	/* these fail for a base that is NULL only */
 	(void)event_assign(&s->work, s->base, -1, 0, conn_set_on_work, s);
 	(void)evtimer_assign(&s->reap, s->base, conn_set_on_reap, s);
 	(void)evtimer_assign(&s->ties, s->base, conn_set_on_ties, s);
+	(void)evtimer_assign(&s->pace, s->base, conn_set_on_pace, s);
 }
 
 void conn_set_deinit(struct conn_set *s)
@@ -109,6 +159,7 @@ void conn_set_deinit(struct conn_set *s)
 	(void)event_del(&s->work);
 	(void)event_del(&s->reap);
 	(void)event_del(&s->ties);
+	(void)event_del(&s->pace);
 }
 
 void conn_set_limits(struct conn_set *s, const struct server_limits *limits)
@@ -116,7 +167,9 @@ void conn_set_limits(struct conn_set *s, const struct server_limits *limits)
 	s->limits = *limits;
 	s->eased = true;
 	(void)event_del(&s->reap);
+	(void)event_del(&s->pace);
 	conn_set_arm_reap(s);
+	conn_set_arm_pace(s);
 }
 
 void conn_set_begin_turn(struct conn_set *s)

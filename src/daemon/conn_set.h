@@ -29,9 +29,10 @@ struct conn_set {
 	bool eased; /* an account may have room again */
 	uint64_t n_open, n_queued;
 	struct conn_list all, places[CONN_N_PLACES];
-	struct conn_list owing; /* the peer owes the rest of a request, or to take its replies;
-				   oldest first */
-	struct event work, reap, ties;
+	struct conn_list owing;	   /* the peer owes the rest of a request, or to take its replies;
+				      oldest first */
+	struct account_list paced; /* those with connections that wait for their next request */
+	struct event work, reap, ties, pace;
 	uint8_t scratch[CONN_SET_READ]; /* where recv() puts bytes; wiped after use */
 };
 
@@ -47,5 +48,7 @@ void conn_set_stop(struct conn_set *s);
 void conn_set_look_at_ties(struct conn_set *s);
 /* A clock that stands still while the machine sleeps: nobody owes more for that. */
 int64_t conn_set_now_ms(void);
+/* Has the timer run for who is paced, if it doesn't yet. */
+void conn_set_arm_pace(struct conn_set *s);
 /* Has the timer run for whoever has owed longest, if it doesn't yet. */
 void conn_set_arm_reap(struct conn_set *s);

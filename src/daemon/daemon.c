@@ -16,15 +16,21 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/account.h"
+#include "daemon/configure.h"
 #include "daemon/denials.h"
+#include "daemon/fail.h"
 #include "daemon/head.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/listeners.h"
+#include "daemon/op_spend.h"
+#include "daemon/pool.h"
 #include "daemon/op.h"
 #include "daemon/op_audit_prune.h"
 #include "daemon/readers.h"
 #include "daemon/recover.h"
+#include "daemon/report.h"
+#include "daemon/revoke_wait.h"
 #include "daemon/roll.h"
 #include "daemon/server.h"
 #include "daemon/shared.h"
@@ -34,12 +40,15 @@
 #include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
+#include "daemon/watch.h"
 #include "io/notify.h"
 #include "io/store_instance.h"
 #include "io/store_rows.h"
 
 /* What is over leaves the state so many rows at a time. */
 #define DAEMON_PRUNE_ROWS 2000
+/* Who stops waits this often for the state's lock. */
+#define DAEMON_STOP_TRIES 10
 
 void daemon_stop(struct daemon *d, int exit_code)
 {
@@ -74,26 +83,37 @@ bool daemon_is_leader(void *userdata)
 	return r == 0;
 }
 
-static void daemon_note(struct daemon *d, const char *event, const char *outcome,
-			const char *detail)
+/* It has happened, so it must be on record, if not at once. */
+static void daemon_note(struct daemon *d, const char *event, const char *detail)
 {
 	struct change *c = change_new(d->turn, NULL, NULL);
-	struct audit_row *a = change_audit(c, event, outcome, NULL);
+	struct audit_row *a = change_audit(c, event, "ok", NULL);
 
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
+	change_vital(c);
+	change_kept(c);
 	change_submit(c);
+}
+
+static void daemon_on_reloaded(void *userdata, int outcome, const struct daemon_reloaded *what)
+{
+	struct daemon *d = userdata;
+	char why[TURN_WHY_SIZE];
+
+	(void)what;
+	d->reload_wanted = outcome != 0;
+	if (outcome != 0)
+		log_error("%s; the old configuration stays until it can be",
+			  turn_why(outcome, "a reload", why));
 }
 
 static void daemon_on_hup(struct daemon *d)
 {
-	char text[CONFIG_ERROR_SIZE + 16];
-	struct daemon_reloaded done;
-	bool ok = daemon_reload(d, &done);
-
-	(void)snprintf(text, sizeof(text), "SIGHUP: %s", done.detail);
-	if (!d->term)
-		return; /* a standby records nothing */
-	daemon_note(d, "reload", ok ? "ok" : "failed", text);
+	d->reread = !d->term; /* on record when it leads */
+	if (d->term)
+		daemon_reload(d, NULL, daemon_on_reloaded, d);
+	else
+		daemon_reread(d);
 }
 
 static void daemon_on_signal(int sig, short what, void *userdata)
@@ -162,10 +182,15 @@ static void daemon_on_sync(int fd, short what, void *userdata)
 static void daemon_on_roll(int fd, short what, void *userdata)
 {
 	struct daemon *d = userdata;
+	int r;
 
 	(void)fd;
 	(void)what;
-	daemon_mind_store(d, roll_call(d->roll));
+	(void)turn_retry(d->turn);
+	if (TAKE(d->reload_wanted))
+		daemon_on_hup(d);
+	r = store_check_place(d->store); /* an idle leader writes nothing that would tell */
+	daemon_mind_store(d, r != 0 ? r : roll_call(d->roll));
 	listeners_mind(d->listeners);
 }
 
@@ -230,12 +255,14 @@ static int daemon_parts(struct daemon *d)
 	d->keys = keys_new(d);
 	d->leases = leases_new(d);
 	d->shared = shared_list_new();
+	d->pools = pools_new();
 	d->teams = teams_new(d);
 	d->sweep = sweep_new(d);
 	d->denials = denials_new(d);
 	d->roll = roll_new(d);
 	d->prune = audit_prune_new(d);
 	d->readers = readers_new(d);
+	d->watch = watch_new(d);
 	if (server_new(&d->server, d->base, d->accounts, dispatch, d) < 0)
 		return EX_OSERR;
 	daemon_limits(d);
@@ -264,16 +291,21 @@ static int daemon_lead(struct daemon *d)
 {
 	int r;
 
+	FAIL_POINT("lead.after_claim");
 	(void)snprintf(d->user_id, sizeof(d->user_id), "keybroker:%s", store_install(d->store));
 	if (d->set_aside)
 		start_tell_of_old_keys(d);
+	if (d->reloads >= 0)
+		daemon_follow_reloads(d); /* else it has just been read */
 	if (!daemon_ticks(d))
 		return EX_OSERR;
+	daemon_note(d, "lead", d->succession); /* the first row of a term says whose it is */
+	if (d->reread)
+		daemon_note(d, "reload", "SIGHUP, while this instance stood by");
 	if (recover(d) < 0) {
 		log_error("the state cannot be read");
 		return EX_IOERR;
 	}
-	daemon_note(d, "lead", "ok", d->succession);
 	r = turn_end(d->turn);
 	if (r != 0)
 		return r == -EIO ? EX_IOERR : EX_TEMPFAIL;
@@ -292,8 +324,10 @@ static int daemon_lead(struct daemon *d)
 static void daemon_end_turn(struct daemon *d)
 {
 	daemon_mind_store(d, turn_end(d->turn));
-	if (!d->failed)
+	if (!d->failed) {
+		watch_run(d->watch);
 		readers_run(d->readers);
+	}
 	if (!d->stop_wanted && store_log_is_long(d->store))
 		daemon_mind_store(d, store_checkpoint(d->store));
 }
@@ -344,12 +378,18 @@ static void daemon_loop(struct daemon *d)
 static void daemon_turn_away(struct daemon *d)
 {
 	shared_stop(d);
+	spend_stop(d);
 	readers_stop(d->readers);
+	revoke_wait_stop(d);
+	sweep_fail_all(d->sweep, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
+	watch_stop(d->watch);
 	/* Its waiters may be the last to hold other keys, never itself: those of a deleted one have
 	 * been answered. */
-	for (struct key *k = keys_first(d->keys); k; k = keys_next(k))
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
 		acquire_fail_all(&k->waiters, PROTO_NOT_LEADER, 100,
 				 "this broker is stopping; ask again");
+		report_stop(k);
+	}
 }
 
 static void daemon_vacate(struct daemon *d)
@@ -361,6 +401,8 @@ static void daemon_vacate(struct daemon *d)
 
 static void daemon_end(struct daemon *d)
 {
+	int tries = DAEMON_STOP_TRIES;
+
 	d->stopping = true;
 	notify_send("STOPPING=1");
 	server_stop(d->server);
@@ -369,8 +411,12 @@ static void daemon_end(struct daemon *d)
 		return; /* fenced, or the disk is not to be trusted: not one write more */
 	denials_flush(d);
 	audit_prune_stop(d);
-	daemon_note(d, "stop", "ok", "");
-	daemon_end_turn(d);
+	daemon_note(d, "stop", "");
+	do
+		daemon_end_turn(d);
+	while (!d->failed && --tries > 0 && turn_retry(d->turn));
+	if (tries == 0)
+		log_warning("this stop could not be recorded");
 	if (!d->failed)
 		daemon_mind_store(d, head_log(d));
 	if (!d->failed)
@@ -389,11 +435,13 @@ static void daemon_free(struct daemon *d)
 	teams_free(d->teams);
 	leases_free(d->leases);
 	keys_free(d->keys);
+	pools_free(d->pools);
 	shared_list_free(d->shared); /* after the keys, which look at their profile when they go */
 	upstream_free(d->upstream);  /* after those whose calls it carries */
 	denials_free(d->denials);
 	audit_prune_free(d->prune);
 	readers_free(d->readers);
+	watch_free(d->watch);
 	server_free(d->server);
 	accounts_free(d->accounts);
 	for (size_t i = 0; i < ARRAY_SIZE(d->events); i++)
@@ -408,7 +456,7 @@ static void daemon_free(struct daemon *d)
 
 int daemon_run(const struct options *options, struct config *config)
 {
-	struct daemon d = { .options = options, .config = config };
+	struct daemon d = { .options = options, .config = config, .reloads = -1 };
 	int r;
 
 	config_warn(config, false);

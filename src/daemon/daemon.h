@@ -24,14 +24,19 @@ struct event_base;
 struct keys;
 struct leases;
 struct listeners;
+struct pools;
 struct readers;
+struct revoke_wait;
 struct roll;
 struct server;
+struct peer;
 struct shared_list;
+struct spend;
 struct sweep;
 struct teams;
 struct turn;
 struct upstream;
+struct watch;
 
 /* Ended leases and deleted keys stay in the state this long. */
 #define DAEMON_KEEP_PAST_MS (INT64_C(7) * 24 * 3600 * 1000)
@@ -51,11 +56,15 @@ struct daemon {
 	struct keys *keys;
 	struct leases *leases;
 	struct shared_list *shared;
+	struct pools *pools;
 	struct teams *teams;
 	struct sweep *sweep;
+	struct spend *spend; /* under way, or NULL */
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;
+	struct revoke_wait *revoke_waits; /* a list; owned by those who wait */
+	struct watch *watch;
 
 	char boot_id[BOOT_ID_SIZE];
 	char host[64];
@@ -63,6 +72,10 @@ struct daemon {
 	struct leader self;   /* this instance, as the others see it */
 	uint64_t term;	      /* 0: a standby */
 	char succession[256]; /* for the audit: whose term this is, and whose was the one before */
+	bool took_over;	      /* from a leader that this instance had watched */
+	bool reread;	      /* a signal had the configuration read while it stood by */
+	int64_t reloads;      /* those of all terms that this instance goes by; -1: not asked yet */
+	bool reload_wanted;   /* a signal asked for it, and that could not be recorded */
 	uint64_t head_logged; /* sequence of the audit's head that the log has */
 	int64_t started_at_ms;
 	bool keys_forbidden;  /* upstream forbids chosen keys: it chooses them, until told otherwise
@@ -90,16 +103,3 @@ void daemon_mind_store(struct daemon *d, int r);
 void daemon_stop(struct daemon *d, int exit_code);
 /* Before each upstream send: does this process still lead? `userdata`: the daemon. */
 bool daemon_is_leader(void *userdata);
-
-/* configure.c: takes over what the configuration says of limits per uid, and of upstream (-errno).
- */
-void daemon_limits(struct daemon *d);
-int daemon_upstream(struct daemon *d) _must_check_;
-/* What came of reading the configuration again. */
-struct daemon_reloaded {
-	char detail[CONFIG_ERROR_SIZE]; /* what has changed; the first of the errors */
-	const char *waits[8];		/* settings that were changed and wait for a restart */
-	size_t n_waits;
-};
-/* Reads the configuration again. False: it has errors, and the old one stays. */
-bool daemon_reload(struct daemon *d, struct daemon_reloaded *ret);

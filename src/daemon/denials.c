@@ -11,6 +11,8 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/map.h"
+#include "core/audit.h"
+#include "core/policy_words.h"
 #include "daemon/daemon.h"
 #include "daemon/request.h"
 #include "daemon/turn.h"
@@ -26,7 +28,7 @@ struct denial_id {
 struct denial {
 	struct denial_id id;
 	struct peer peer;
-	char why[128];
+	char why[AUDIT_DETAIL_MAX];
 	int64_t count;	 /* since the row was written */
 	int64_t writing; /* that are on their way to the disk */
 	int64_t ends_at_ms;
@@ -93,6 +95,7 @@ static void denials_counted(struct denials *denials, const struct denial_report 
 static void denials_stored(void *userdata, int outcome)
 {
 	struct denial_report *report = userdata;
+	char why[TURN_WHY_SIZE];
 	struct denial *x;
 
 	if (!report->request) {
@@ -103,8 +106,8 @@ static void denials_stored(void *userdata, int outcome)
 		x = denials_find(report->denials, &report->id);
 		if (x)
 			x->ends_at_ms = 0; /* no row: the next denial is the first */
-		request_fail(report->request, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "denied, and that cannot be recorded now");
+		request_fail(report->request, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "denied, and that", why));
 	}
 	free(report);
 }
@@ -233,12 +236,13 @@ void denials_answer(struct daemon *d, struct request *r, const struct denied *wh
 
 void denials_by_rule(struct daemon *d, struct request *r, const char *event, const char *profile)
 {
-	const struct denied what = { event, profile, "no rule allows it" };
-	const struct peer *p = request_peer(r);
+	char why[AUDIT_DETAIL_MAX], sees[400];
+	const struct denied what = { event, profile, why };
 
-	denials_answer(
-		d, r, &what,
-		"no rule allows profile %s to uid %u, gid %u, pid %d; the administrator adds a rule, `keybroker "
-		"whoami` shows what the broker sees",
-		profile, p->uid, p->gid, (int)p->pid);
+	policy_words_denied(d->config, request_peer(r), profile, why, sizeof(why));
+	policy_words_peer(request_peer(r), sees, sizeof(sees));
+	denials_answer(d, r, &what,
+		       "no rule allows profile %s to %s; `keybroker explain %s` shows why not, the "
+		       "administrator adds a rule",
+		       profile, sees, profile);
 }

@@ -4,20 +4,28 @@
 
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
+#include "daemon/leases.h"
 #include "daemon/op.h"
 
-static const struct {
+struct dispatch_method {
 	const char *name;
 	bool admin;
 	op_fn handle;
-} dispatch_methods[] = {
+};
+
+static const struct dispatch_method dispatch_methods[] = {
 	{ "hello", false, op_hello },
 	{ "acquire", false, op_acquire },
 	{ "renew", false, op_renew },
 	{ "release", false, op_release },
+	{ "report", false, op_report },
+	{ "ack", false, op_ack },
+	{ "watch", false, op_watch },
 	{ "whoami", false, op_whoami },
 	{ "list", false, op_list },
+	{ "explain", false, op_explain },
 	{ "status", true, op_status },
+	{ "spend", true, op_spend },
 	{ "leases", true, op_leases },
 	{ "rotate", true, op_rotate },
 	{ "revoke", true, op_revoke },
@@ -25,12 +33,30 @@ static const struct {
 	{ "audit_read", true, op_audit_read },
 	{ "audit_follow", true, op_audit_follow },
 	{ "reload", true, op_reload },
+	{ "sweep", true, op_sweep },
 	{ "audit_verify", true, op_audit_verify },
 	{ "audit_key", true, op_audit_key },
 	{ "audit_export", true, op_audit_export },
 	{ "audit_exported", true, op_audit_exported },
 	{ "audit_prune", true, op_audit_prune },
 };
+
+static void dispatch_to(struct daemon *d, struct request *r, const struct dispatch_method *m)
+{
+	const char *doubt = request_doubt(r);
+	const struct denied what = { m->name, "",
+				     doubt ? doubt : "an admin method on the clients' socket" };
+
+	if (doubt)
+		denials_answer(d, r, &what,
+			       "%s, pid %d: connect again from the process that wants to be served",
+			       doubt, (int)request_peer(r)->pid);
+	else if (m->admin && !r->admin)
+		denials_answer(d, r, &what, "%s is for the admin socket, %s", m->name,
+			       d->config->admin_socket_path);
+	else
+		m->handle(d, r);
+}
 
 void dispatch(void *daemon, struct request *r)
 {
@@ -48,16 +74,9 @@ void dispatch(void *daemon, struct request *r)
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(dispatch_methods); i++) {
-		const struct denied what = { dispatch_methods[i].name, "",
-					     "an admin method on the clients' socket" };
-
-		if (strcmp(what.event, method) != 0)
+		if (strcmp(dispatch_methods[i].name, method) != 0)
 			continue;
-		if (dispatch_methods[i].admin && !r->admin)
-			denials_answer(d, r, &what, "%s is for the admin socket, %s", method,
-				       d->config->admin_socket_path);
-		else
-			dispatch_methods[i].handle(d, r);
+		dispatch_to(d, r, &dispatch_methods[i]);
 		return;
 	}
 	request_fail(r, PROTO_INVALID_REQUEST, -1, "unknown method");
@@ -145,6 +164,16 @@ bool op_read(struct request *r, const struct op_param *params, size_t n, void *i
 void op_short_hash(const char *hash, char ret[9])
 {
 	(void)snprintf(ret, 9, "%.8s", hash);
+}
+
+struct lease *op_lease_of_peer(struct daemon *d, struct request *r, const char *id)
+{
+	struct lease *l = leases_find(d->leases, id);
+
+	if (l && lease_is_of(l, request_peer(r)))
+		return l;
+	request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
+	return NULL;
 }
 
 void op_no_profile(struct request *r, const char *name)

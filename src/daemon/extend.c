@@ -12,19 +12,35 @@
 #include "daemon/shared.h"
 #include "daemon/teams.h"
 #include "daemon/turn.h"
-#include "core/duration.h"
 
 /* An imported key may have an end though its profile names no duration: then it lives on by this
  * much each time. */
 #define EXTEND_DEFAULT "30d"
+#define EXTEND_DEFAULT_MS (INT64_C(30) * 24 * 3600 * 1000)
 
-static const char *extend_duration(const struct key *k, int64_t *ret_ms)
+const char *key_duration(const struct key *k, char buf[DURATION_SIZE], int64_t *ret_ms)
 {
 	const struct profile *p = key_profile(k);
-	const char *text = p && p->duration ? p->duration : EXTEND_DEFAULT;
+	int64_t pool_ms = k->d->config->timing.pool_life_ms;
 
-	if (duration_parse(text, ret_ms) < 0)
-		*ret_ms = INT64_MAX; /* the configuration let it through, so it is well-formed */
+	if (!p || !p->duration)
+		return NULL;
+	*ret_ms = p->duration_ms;
+	if (!key_row_is_pooled(&k->row) || p->duration_ms <= pool_ms)
+		return p->duration;
+	*ret_ms = pool_ms;
+	(void)snprintf(buf, DURATION_SIZE, "%llds", (long long)pool_ms / 1000);
+	return buf;
+}
+
+static const char *extend_duration(const struct key *k, char buf[DURATION_SIZE], int64_t *ret_ms)
+{
+	const char *text = key_duration(k, buf, ret_ms);
+
+	if (!text) {
+		text = EXTEND_DEFAULT;
+		*ret_ms = EXTEND_DEFAULT_MS;
+	}
 	return text;
 }
 
@@ -36,12 +52,13 @@ static int64_t extend_now(void)
 /* Wall time at which it is to be prolonged; INT64_MAX: never. */
 static int64_t extend_due_at(const struct key *k)
 {
+	char text[DURATION_SIZE];
 	int64_t life;
 
 	if (k->row.expires_at_ms == 0 || k->dead ||
 	    (k->row.state == KEY_RETIRING && k->n_leases == 0))
 		return INT64_MAX;
-	(void)extend_duration(k, &life);
+	(void)extend_duration(k, text, &life);
 	return k->row.expires_at_ms - MAX_OF(life / 3, k->d->config->timing.extend_floor_ms);
 }
 
@@ -58,7 +75,7 @@ void key_died(struct key *k, const char *why)
 	key_retire(k, 0, why);
 }
 
-static const char *extend_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms)
+const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms)
 {
 	const struct litellm_key *found = &a->litellm.key;
 
@@ -147,7 +164,7 @@ static void extend_on_info(void *userdata, struct upstream_answer *a)
 	if (extend_is_pointless(k))
 		return;
 	if (a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE)
-		death = extend_death(a, &expires_at_ms);
+		death = key_death(a, &expires_at_ms);
 	else {
 		extend_failed(k, a->litellm.message);
 		return;
@@ -181,6 +198,7 @@ void key_extend(struct key *k)
 	int64_t due = extend_due_at(k);
 	int64_t now = extend_now();
 	int64_t boot = clock_now().boot_ms;
+	char text[DURATION_SIZE];
 	int64_t life;
 
 	if (k->recheck_at_ms && boot >= k->recheck_at_ms) {
@@ -188,7 +206,7 @@ void key_extend(struct key *k)
 		return;
 	}
 	if (due != INT64_MAX && (k->extend_wanted || now >= due)) {
-		const char *duration = extend_duration(k, &life);
+		const char *duration = extend_duration(k, text, &life);
 
 		key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, duration, NULL),
 			 extend_on_update);
@@ -219,7 +237,7 @@ static void extend_on_check(void *userdata, struct upstream_answer *a)
 		key_drive(k);
 		return;
 	}
-	death = extend_death(a, &expires_at_ms);
+	death = key_death(a, &expires_at_ms);
 	if (death)
 		key_died(k, death);
 	else if (expires_at_ms != k->row.expires_at_ms)

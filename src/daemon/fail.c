@@ -11,11 +11,11 @@
 #include "base/macros.h"
 
 static const char *const fail_names[] = {
-	"turn.before_commit",	"turn.after_commit",   "mint.after_intent",   "mint.before_post",
-	"mint.after_post",	"mint.after_info",     "rotate.after_intent", "rotate.after_rename",
-	"burn.after_post",	"burn.after_block",    "burn.after_rename",   "delete.before_post",
-	"delete.after_post",	"extend.after_update", "team.after_new",      "name.after_rename",
-	"import.before_commit", "prune.before_commit", "prune.after_commit",
+	"lead.after_claim",    "turn.before_commit",   "turn.after_commit",   "mint.after_intent",
+	"mint.before_post",    "mint.after_post",      "mint.after_info",     "rotate.after_intent",
+	"rotate.after_rename", "burn.after_post",      "burn.after_block",    "burn.after_rename",
+	"delete.before_post",  "delete.after_post",    "extend.after_update", "team.after_new",
+	"name.after_rename",   "import.before_commit", "prune.before_commit", "prune.after_commit",
 };
 
 void fail_list(void)
@@ -40,12 +40,14 @@ void fail_point(const char *name)
 	unsigned long nth = 1;
 
 	fail_check_name(name);
-	if (!wanted || strncmp(wanted, name, n) != 0 || strncmp(wanted + n, ":kill", 5) != 0)
+	if (!wanted || strncmp(wanted, name, n) != 0)
+		return;
+	if (strncmp(wanted + n, ":kill", 5) != 0 && strncmp(wanted + n, ":stop", 5) != 0)
 		return;
 	if (wanted[n + 5] == ':')
 		nth = strtoul(wanted + n + 6, NULL, 10);
 	if (++reached == nth)
-		(void)raise(SIGKILL); /* never returns */
+		(void)raise(wanted[n + 1] == 'k' ? SIGKILL : SIGSTOP);
 }
 
 #else

@@ -1,7 +1,7 @@
 /*
- * Named places at which a testing build can be told to die: KEYBROKER_FAIL="mint.after_post:kill"
- * or "turn.after_commit:kill:3" for the third time that it is reached. A release build has none of
- * this.
+ * Named places at which a testing build can be told to die or stop:
+ * KEYBROKER_FAIL="mint.after_post:kill" or "turn.after_commit:kill:3" for the third time that it is
+ * reached. A release build has none of this.
  */
 #pragma once
 

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "daemon/account.h"
 #include "daemon/daemon.h"
 #include "daemon/leases.h"
 #include "io/process.h"
@@ -39,6 +40,7 @@ static void holder_leave_process(struct lease *l)
 
 	if (!h)
 		return;
+	account_hold(l->d->accounts, l->account, -1);
 	TAILQ_REMOVE(&h->held, l, of_holder);
 	l->holder = NULL;
 	if (TAILQ_EMPTY(&h->held))
@@ -104,6 +106,7 @@ int holder_join(struct holder **table, struct lease *l, int pidfd)
 	if (!h)
 		return -EMFILE;
 	l->holder = h;
+	account_hold(l->d->accounts, l->account, 1);
 	TAILQ_INSERT_TAIL(&h->held, l, of_holder);
 	return 0;
 }

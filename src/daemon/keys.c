@@ -14,6 +14,7 @@
 #include "daemon/daemon.h"
 #include "daemon/key_work.h"
 #include "daemon/names.h"
+#include "daemon/report.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
 #include "io/store_rows.h"
@@ -32,8 +33,10 @@ struct keys *keys_new(struct daemon *d)
 
 static void key_free(struct key *k)
 {
+	pool_leave(k);
 	if (k->call)
 		upstream_cancel(k->call);
+	report_free(k->report);
 	if (k->timer)
 		event_free(k->timer);
 	secret_free(k->secret);
@@ -74,6 +77,19 @@ struct key *key_add(struct daemon *d, const struct key_row *row)
 	if (!k->timer)
 		abort();
 	HASH_ADD_KEYPTR(by_id, d->keys->by_id, k->row.id, strlen(k->row.id), k);
+	return k;
+}
+
+struct key *key_add_intent(struct daemon *d, const struct key_row *row)
+{
+	struct key *k = key_add(d, row);
+
+	if (row->source == KEY_MINTED) {
+		k->secret = crypt_draw_key();
+		if (!k->secret)
+			abort();
+		crypt_key_hash(k->secret, k->row.hash);
+	}
 	return k;
 }
 
@@ -151,6 +167,7 @@ void key_settle(struct key *k, bool committed)
 	if (k->drafted && committed)
 		k->row = k->pending;
 	k->drafted = false;
+	pool_settle(k);
 }
 
 void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
@@ -168,10 +185,16 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	if (set & KEY_SET_DELETE_AT)
 		/* never sooner: a request whose answer was lost may still bring the key back */
 		row->delete_at_ms = MAX_OF(row->delete_at_ms, to->delete_at_ms);
-	if (set & KEY_SET_DELETE_SOONER)
+	if (set & KEY_SET_DELETE_SOONER) {
 		row->delete_at_ms = to->delete_at_ms;
+		row->dead = true;
+	}
 	if (set & KEY_SET_TEAM)
 		memcpy(row->team_id, to->team_id, sizeof(row->team_id));
+	if (set & KEY_SET_OWNER) {
+		row->uid = to->uid;
+		memcpy(row->request_id, to->request_id, sizeof(row->request_id));
+	}
 	if (set & KEY_SET_IDENTITY) {
 		memcpy(row->hash, to->hash, sizeof(row->hash));
 		row->source = to->source;
@@ -238,6 +261,14 @@ void key_retry(struct key *k)
 	ms = MIN_OF(ms << MIN_OF(k->failures, 10U), MIN_OF(KEY_RETRY_MAX_MS, 8 * ms));
 	k->failures++;
 	key_drive_in(k, ms);
+}
+
+void keys_hurry(struct daemon *d)
+{
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		k->failures = 0;
+		key_drive_in(k, 0);
+	}
 }
 
 static void key_no_upstream(struct key *k)

@@ -1,7 +1,6 @@
 /*
- * The keys in memory: every key of the store that is not deleted. key_drive() looks at one key and
- * starts the next thing to be done for it: mint, burn, prolong, delete; one upstream call per key
- * at a time. Its parts are in mint.c, burn.c, extend.c and retire.c.
+ * The keys in memory: all of the store that are not deleted. key_drive() looks at one and starts
+ * the next thing to be done for it: mint, burn, prolong, delete; one upstream call at a time.
  */
 #pragma once
 
@@ -14,13 +13,14 @@
 #include "core/key.h"
 #include "core/litellm.h"
 #include "daemon/acquire.h"
+#include "daemon/pool.h"
 #include "daemon/upstream.h"
 
-struct change;
 struct daemon;
 struct event;
 struct keys;
 struct audit_row;
+struct report;
 struct secret;
 struct shared;
 
@@ -35,9 +35,11 @@ struct key {
 	bool drafted;
 	char tag[33], tagged[SHA256_HEX_SIZE]; /* its tag in the audit, and the hash it is of */
 	unsigned pins;			       /* changes and calls that name it */
-	struct secret *secret;	    /* NULL when nothing needs it: it can be read from the store */
-	struct shared *shared;	    /* its profile's, or NULL */
-	unsigned n_leases, n_fixed; /* active */
+	struct secret *secret; /* NULL when nothing needs it: it can be read from the store */
+	struct shared *shared; /* its profile's, or NULL */
+	unsigned n_leases, n_fixed, on_the_way; /* active; of them fixed; being granted */
+	struct report *report;			/* owned; NULL: nobody has ever called it dead */
+	struct pooled pooled;
 
 	struct upstream_call *call; /* the one under way */
 	bool storing; /* a change that decides what comes next is on its way to the disk */
@@ -61,11 +63,11 @@ struct key {
 	bool dead;		 /* proven, or revoked: deleted whoever holds it */
 	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */
 	unsigned burn_tries;
-	int64_t call_deadline_ms; /* boot time after which the next call makes no attempt; 0: none
-				   */
+	int64_t call_deadline_ms; /* boot time: the next call makes no attempt after it; 0: none */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
+	bool trusted;	   /* whoever led until a moment ago served it: so do we meanwhile */
 	unsigned failures; /* in a row, of what is being done */
 	struct acquire_list waiters; /* requests that wait for this very key */
 	UT_hash_handle by_id;
@@ -80,7 +82,7 @@ struct key *key_add(struct daemon *d, const struct key_row *row);
 struct key *keys_find(const struct keys *keys, const char *id);
 /* Of those that are not deleted. */
 struct key *keys_find_hash(const struct keys *keys, const char *hash);
-/* The first key, then the next; NULL at the end. A key may go while its successor is looked at. */
+/* The first key, then the next, or NULL. A key may go while its successor is looked at. */
 struct key *keys_first(const struct keys *keys);
 struct key *keys_next(const struct key *key);
 /* A dedicated intent of this idempotency key, or NULL. */
@@ -98,12 +100,6 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to);
 void key_drive(struct key *k);
 /* Calls key_drive() after `ms`, or sooner if that was asked for before. */
 void key_drive_in(struct key *k, int64_t ms);
-/* After a failure: again later, later each time. */
-void key_retry(struct key *k);
-/* A POST of it has no answer: it is not deleted before that must have come. */
-void key_expect_late(struct key *k);
-/* Whatever happens to the wall clock: not within timing.burn_delete_ms from now. */
-void key_hold_late(struct key *k);
 /* Upstream is to be told its alias. */
 void key_want_rename(struct key *k);
 /* Starts an upstream call for the key; `done` gets the key and clears k->call first of all. */

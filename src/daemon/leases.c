@@ -14,6 +14,7 @@
 #include "daemon/daemon.h"
 #include "daemon/holders.h"
 #include "daemon/keys.h"
+#include "daemon/rotation.h"
 #include "daemon/turn.h"
 
 #define LEASE_RETRY_MS 1000
@@ -116,6 +117,7 @@ struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct ke
 	l->d = d;
 	l->row = *row;
 	l->key = key;
+	l->acked = key ? key->row.generation : 0;
 	if (key)
 		key_pin(key);
 	l->account = account_get(d->accounts, row->uid);
@@ -375,6 +377,7 @@ static void lease_ended(void *userdata, int outcome)
 		lease_not_ended(l, e);
 	} else {
 		holder_leave(l);
+		rotation_lease_ended(l);
 		if (l->key)
 			key_drive(l->key);
 	}

@@ -49,6 +49,7 @@ struct lease {
 	const char *due; /* the event it must end with as soon as that can be written */
 	enum lease_state due_state;
 	struct key *key;	 /* pinned; NULL for a static profile */
+	uint64_t acked;		 /* the generation that its holder is known to use (rotation.c) */
 	struct account *account; /* charged for it */
 	struct holder *holder;	 /* LEASE_PROCESS; of any that waits to be taken up */
 	struct tie tie;		 /* LEASE_CONNECTION */

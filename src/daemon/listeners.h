@@ -9,6 +9,7 @@
 
 #include "base/macros.h"
 
+struct config;
 struct daemon;
 struct leader;
 struct listeners;
@@ -16,6 +17,8 @@ struct listeners;
 /* Takes what the service manager passed and opens the private socket. Exit code, as sysexits.h. */
 int listeners_new(struct daemon *d) _must_check_;
 void listeners_free(struct listeners *l);
+/* Does the configuration name other `listen` sockets than there were at the start? */
+bool listeners_differ(const struct listeners *l, const struct config *c);
 /* A standby looks whether it has the sockets that are at the paths now, and asks for them if not.
  */
 /* False: it has none, or not those that are there now; the next look asks again. */

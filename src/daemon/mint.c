@@ -63,6 +63,24 @@ void key_mint_failed(struct key *k, enum proto_error code, const char *message)
 	mint_waiters_fail(k, code, -1, message);
 	if (s)
 		shared_failed(s, code, message);
+	pool_trouble(k, true, message);
+}
+
+bool key_revoke_intent(struct key *k)
+{
+	struct shared *s = k->shared;
+
+	if (k->row.state != KEY_INTENT || k->orphan || (k->storing && TAILQ_EMPTY(&k->waiters)))
+		return false;
+	if (s && s->next == k)
+		s->next = NULL;
+	k->shared = NULL;
+	key_abandon(k, "revoked");
+	acquire_fail_all(&k->waiters, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			 "the key was taken away meanwhile; ask again");
+	if (s)
+		shared_drive(s);
+	return true;
 }
 
 /* Upstream cannot be asked now: the intent stays, and is tried again as long as somebody wants it.
@@ -70,12 +88,11 @@ void key_mint_failed(struct key *k, enum proto_error code, const char *message)
 static void mint_later(struct key *k, const struct upstream_answer *a)
 {
 	bool rejected = a->litellm.kind == LITELLM_UNAUTHORIZED;
-	char message[LITELLM_MESSAGE_MAX + 64];
+	const char *message = a->litellm.message;
 
-	(void)snprintf(message, sizeof(message), "%s%s",
-		       rejected ? "LiteLLM rejects the master key: " : "", a->litellm.message);
 	if (k->shared)
 		shared_trouble(k->shared, rejected, message);
+	pool_trouble(k, false, message);
 	k->mint = MINT_PREPARE;
 	if (rejected) /* waiting won't help: somebody must put it right */
 		mint_waiters_fail(k, PROTO_UPSTREAM_UNAVAILABLE,
@@ -140,6 +157,8 @@ static void mint_done(struct key *k, const struct upstream_answer *a)
 	k->checked = true;
 	if (k->shared)
 		shared_minted(k->shared, k);
+	else if (k->pooled.pool)
+		pool_minted(k);
 	else
 		turn_late(k->d->turn, mint_resolve, k);
 }
@@ -165,14 +184,15 @@ static void mint_on_corrected(void *userdata, struct upstream_answer *a)
  */
 static bool mint_correct(struct key *k, const struct upstream_answer *a)
 {
-	const struct profile *p = key_profile(k);
 	int64_t left = a->litellm.key.expires_at_ms + a->clock_offset_ms - clock_now().wall_ms;
+	char text[DURATION_SIZE];
+	int64_t life = 0;
+	const char *duration = key_duration(k, text, &life);
 
-	if (k->corrected || !p || p->duration_ms == 0 || a->litellm.key.expires_at_ms == 0 ||
-	    left >= p->duration_ms / 10 * 9)
+	if (k->corrected || !duration || a->litellm.key.expires_at_ms == 0 || left >= life / 10 * 9)
 		return false;
 	k->corrected = true;
-	key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, p->duration, NULL),
+	key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, duration, NULL),
 		 mint_on_corrected);
 	return true;
 }
@@ -302,12 +322,14 @@ static void mint_on_post(void *userdata, struct upstream_answer *a)
 static void mint_post(struct key *k)
 {
 	const struct profile *p = key_profile(k);
+	char duration[DURATION_SIZE];
+	int64_t life;
 	struct litellm_mint m = {
 		.key = k->row.source == KEY_MINTED ? k->secret : NULL,
 		.alias = k->row.alias,
 		.user_id = k->d->user_id,
 		.team_id = k->row.team_id[0] ? k->row.team_id : NULL,
-		.duration = p->duration,
+		.duration = key_duration(k, duration, &life),
 		.install = store_install(k->d->store),
 		.intent = k->row.id,
 		.models = p->models,
@@ -329,7 +351,7 @@ static bool mint_abandoned(struct key *k)
 	int64_t now = clock_now().boot_ms;
 	int64_t keep = k->d->config->timing.takeover_ms;
 
-	if (k->shared || !TAILQ_EMPTY(&k->waiters)) {
+	if (k->shared || k->pooled.pool || !TAILQ_EMPTY(&k->waiters)) {
 		k->abandoned_at_ms = 0;
 		return false;
 	}
@@ -374,6 +396,8 @@ void key_mint(struct key *k)
 	if (k->mint == MINT_DONE) {
 		if (k->shared)
 			shared_minted(k->shared, k);
+		else if (k->pooled.pool)
+			pool_minted(k);
 		else
 			mint_resolve(k);
 		return;

@@ -142,7 +142,7 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 
 /* Does the uid still have room for this? Ends the request if not. */
 static bool op_acquire_has_room(struct daemon *d, struct request *r, const struct profile *profile,
-				const struct rule *rule)
+				const struct rule *rule, bool watched)
 {
 	struct account *account = request_account(r);
 	int64_t leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
@@ -154,6 +154,13 @@ static bool op_acquire_has_room(struct daemon *d, struct request *r, const struc
 		request_fail(r, PROTO_LIMIT_EXCEEDED, wait,
 			     "uid %u holds %lld leases, as many as it may", account->uid,
 			     (long long)account->leases);
+		return false;
+	}
+	if (watched && !account_may_hold(d->accounts, account, 1)) {
+		request_fail(
+			r, PROTO_LIMIT_EXCEEDED, wait,
+			"uid %u has its share of the descriptors that the broker may open: end some of its processes or connections, or use a TTL lease",
+			account->uid);
 		return false;
 	}
 	if (profile->mode == PROFILE_DEDICATED &&
@@ -215,7 +222,8 @@ static void op_acquire_checked(struct daemon *d, struct request *r, struct acqui
 			     turn_why(STORE_E_FULL, "the access", why));
 		return;
 	}
-	if (!l && !op_acquire_has_room(d, r, profile, v.rule))
+	if (!l && !op_acquire_has_room(d, r, profile, v.rule,
+				       lease_bind_from_name(p->bind) == LEASE_PROCESS))
 		return;
 	a = op_acquire_new(d, r, p, profile, v.rule);
 	a->holder_fd = take_fd(&holder_fd);

@@ -49,11 +49,18 @@ static void op_reading_reply(const struct op_reading *reading, struct op_map *m)
 static void op_reading_stored(void *userdata, int outcome)
 {
 	struct op_reading *reading = userdata;
+	char why[TURN_WHY_SIZE];
 	struct op_map m = { 0 };
 
-	if (outcome != 0) {
-		request_fail(reading->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the reading cannot be recorded now");
+	if (outcome == 0) { /* a head that a power cut could take back proves the wrong thing */
+		outcome = store_sync(reading->d->store);
+		daemon_mind_store(reading->d, outcome);
+	}
+	if (store_outcome_is_final(outcome)) {
+		request_free(reading->r); /* the process ends */
+	} else if (outcome != 0) {
+		request_fail(reading->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the reading", why));
 	} else {
 		op_reading_reply(reading, &m);
 		request_send(reading->r, op_map_end(&m, request_reply(reading->r)));
@@ -203,11 +210,12 @@ static int op_exported_store(struct store *s, void *userdata)
 static void op_exported_stored(void *userdata, int outcome)
 {
 	struct op_exported *done = userdata;
+	char why[TURN_WHY_SIZE];
 	struct op_map m = { 0 };
 
 	if (outcome != 0) {
-		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "exported, and that cannot be recorded now");
+		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "exported, and that", why));
 	} else {
 		op_map_int(&m, "exported", (int64_t)done->exported);
 		request_send(done->r, op_map_end(&m, request_reply(done->r)));

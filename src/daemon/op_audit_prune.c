@@ -80,8 +80,8 @@ static void prune_stored(void *userdata, int outcome)
 
 	if (outcome != 0) {
 		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "%" PRIu64 " rows were pruned, and that cannot be recorded now",
-			     prune->n_removed);
+			     "%" PRIu64 " rows were pruned, and that cannot be recorded now: %s",
+			     prune->n_removed, turn_reason(outcome));
 		return;
 	}
 	op_map_int(&m, "removed", (int64_t)prune->n_removed);
@@ -101,13 +101,6 @@ static void prune_note(struct audit_prune *prune, change_done_fn done, const cha
 	change_submit(c);
 }
 
-static const char *prune_why(const struct audit_prune *prune)
-{
-	int r = prune->failure;
-
-	return r < 0 ? strerrordesc_np(-r) : store_outcome_text((enum store_outcome)r);
-}
-
 /* It is on record, or cannot be: what is told is the same. */
 static void prune_failed(void *userdata, int outcome _unused_)
 {
@@ -116,14 +109,14 @@ static void prune_failed(void *userdata, int outcome _unused_)
 
 	request_fail(TAKE(prune->request), broken ? PROTO_INTERNAL : PROTO_AUDIT_UNAVAILABLE,
 		     broken ? -1 : 1000, "%" PRIu64 " rows were pruned, then: %s", prune->n_removed,
-		     prune_why(prune));
+		     turn_reason(prune->failure));
 }
 
 static void prune_fail(struct audit_prune *prune, int r)
 {
 	prune->failure = r;
 	log_error("the prune of the audit ended after %" PRIu64 " rows: %s", prune->n_removed,
-		  prune_why(prune));
+		  turn_reason(r));
 	prune_note(prune, prune_failed, "failed");
 }
 
@@ -201,12 +194,13 @@ static void prune_on_timer(int fd, short what, void *userdata)
 static void prune_begun(void *userdata, int outcome)
 {
 	struct audit_prune *prune = userdata;
+	char why[TURN_WHY_SIZE];
 
 	if (outcome == 0)
 		prune_after(prune, 0);
 	else
-		request_fail(TAKE(prune->request), PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "nothing is pruned, since that cannot be recorded now");
+		request_fail(TAKE(prune->request), PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "nothing is pruned, since that", why));
 }
 
 struct op_prune_params {

@@ -91,15 +91,15 @@ static void import_stored(void *userdata, int outcome)
 	struct import *i = userdata;
 	struct shared *s = i->s;
 	struct key *k = i->key, *old = s->current;
+	char hash[9], why[TURN_WHY_SIZE];
 	struct op_map m = { 0 };
-	char hash[9];
 
 	s->storing = false;
 	k->storing = false;
 	if (outcome != 0) {
 		if (!k->shared && k->row.source != KEY_LEGACY)
 			k->row.state = KEY_DELETED; /* was never stored; goes with its pin */
-		import_abort(i, PROTO_AUDIT_UNAVAILABLE, "the import cannot be recorded now");
+		import_abort(i, PROTO_AUDIT_UNAVAILABLE, turn_why(outcome, "the import", why));
 		shared_drive(s);
 		return;
 	}
@@ -245,11 +245,12 @@ static void import_adopt(void *userdata);
 static void import_again(void *userdata, int outcome)
 {
 	struct import *i = userdata;
+	char why[TURN_WHY_SIZE];
 
 	if (outcome == 0)
 		turn_late(i->d->turn, import_adopt, i);
 	else
-		import_abort(i, PROTO_AUDIT_UNAVAILABLE, "the import cannot be recorded now");
+		import_abort(i, PROTO_AUDIT_UNAVAILABLE, turn_why(outcome, "the import", why));
 }
 
 /* At the turn's end: by then it is known who else gets the present key in it. */

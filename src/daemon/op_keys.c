@@ -11,6 +11,7 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/revoke_wait.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
@@ -18,12 +19,14 @@
 struct op_rotate_params {
 	const char *profile;
 	int64_t timeout_ms;
+	bool now;
 };
 
 static const struct op_param op_rotate_params[] = {
 	{ "profile", OP_TEXT, true, offsetof(struct op_rotate_params, profile), 1,
 	  PROFILE_NAME_MAX - 1 },
 	{ "timeout_ms", OP_INT, false, offsetof(struct op_rotate_params, timeout_ms), 1, 600000 },
+	{ "now", OP_BOOL, false, offsetof(struct op_rotate_params, now), 0, 0 },
 };
 
 static void op_rotate_reply(struct request *r, const struct key *k, const struct key *old)
@@ -53,6 +56,7 @@ struct op_rotating {
 	struct request *r;
 	struct event *timer; /* NULL: not yet on s->rotate_waiters */
 	int64_t timeout_ms;
+	bool now;
 };
 
 /* Its request is the caller's, to be ended. */
@@ -124,6 +128,7 @@ static void op_rotate_noted(void *userdata, int outcome)
 	struct shared *s = o->s;
 	char why[TURN_WHY_SIZE];
 
+	s->rotate_now |= outcome == 0 && o->now;
 	if (outcome == 0 && request_alive(o->r)) {
 		op_rotate_wait(o);
 	} else {
@@ -140,14 +145,15 @@ static void op_rotate_noted(void *userdata, int outcome)
 
 /* Who asked for it is on record before it begins; its end is another row. */
 static void op_rotate_note(struct daemon *d, struct request *r, struct shared *s,
-			   int64_t timeout_ms)
+			   const struct op_rotate_params *p)
 {
 	struct op_rotating *o = xcalloc(1, sizeof(*o));
 	struct change *c = change_new(d->turn, op_rotate_noted, o);
 	struct audit_row *a = change_audit(c, "rotate", "asked", request_peer(r));
 
-	*o = (struct op_rotating){ .s = s, .r = r, .timeout_ms = timeout_ms };
+	*o = (struct op_rotating){ .s = s, .r = r, .timeout_ms = p->timeout_ms, .now = p->now };
 	(void)snprintf(a->profile, sizeof(a->profile), "%s", s->name);
+	(void)snprintf(a->detail, sizeof(a->detail), "%s", p->now ? "at once" : "");
 	change_submit(c);
 }
 
@@ -169,7 +175,7 @@ void op_rotate(struct daemon *d, struct request *r)
 			"profile %s is %s: only a shared profile has a key to rotate; `keybroker revoke` takes keys away",
 			p.profile, profile_mode_name(profile->mode));
 	} else {
-		op_rotate_note(d, r, s, p.timeout_ms);
+		op_rotate_note(d, r, s, &p);
 	}
 }
 
@@ -210,6 +216,19 @@ static bool op_revoke_wants_key(const struct op_revoke_params *p, const struct k
 	       (p->key_hash && strncmp(k->row.hash, p->key_hash, strlen(p->key_hash)) == 0);
 }
 
+/* Of keys that are being made: one that is named, and those of callers. A shared profile's replaces
+ * the one that is taken away. */
+static bool op_revoke_wants_intent(const struct op_revoke_params *p, const struct key *k)
+{
+	if (p->key_hash)
+		return k->row.hash[0] &&
+		       strncmp(k->row.hash, p->key_hash, strlen(p->key_hash)) == 0;
+	if (k->row.mode != PROFILE_DEDICATED)
+		return false;
+	return p->profile ? strcmp(k->row.profile, p->profile) == 0
+			  : p->uid >= 0 && k->row.uid == p->uid;
+}
+
 /* A revocation, while it is being written down that it was asked for, and then what it did. Its
  * texts are the request's. */
 struct op_revoked {
@@ -219,6 +238,7 @@ struct op_revoked {
 	char hash[SHA256_HEX_SIZE], profile[PROFILE_NAME_MAX]; /* of the one key that it names */
 	bool acted;
 	int64_t leases, keys;
+	struct revoke_wait *wait; /* for what upstream says; owned */
 	struct op_kept {
 		char profile[PROFILE_NAME_MAX];
 		enum profile_mode mode;
@@ -265,40 +285,71 @@ static void op_revoked_pack_kept(const struct op_revoked *done, struct op_map *m
 	}
 }
 
-/* The keys' deletion upstream begins after the commit; while upstream is away they go on working.
- */
-static void op_revoked_pack_pending(const struct op_revoked *done, struct op_map *m)
+/* What upstream has not confirmed goes on working there. */
+static void op_revoked_pack_pending(const struct op_revoked *done, int64_t unconfirmed,
+				    struct op_map *m)
 {
 	const struct upstream *u = done->d->upstream;
 	struct op_map pending = { 0 };
 	int64_t since = 0;
 
-	if (done->keys == 0 || !u || upstream_reachable(u, &since))
+	if (unconfirmed == 0 || !u)
 		return;
-	op_map_int(&pending, "keys", done->keys);
-	op_map_time(&pending, "since_at_ms", since);
+	op_map_int(&pending, "keys", unconfirmed);
+	if (!upstream_reachable(u, &since))
+		op_map_time(&pending, "since_at_ms", since);
 	op_map_text(&pending, "error", upstream_last_error(u));
 	op_map_map(m, "pending", &pending);
+}
+
+static void op_revoked_free(struct op_revoked *done)
+{
+	revoke_wait_free(done->wait);
+	free(done->kept);
+	free(done);
+}
+
+/* Upstream has said what became of the keys, or takes its time. */
+static void op_revoked_reply(void *userdata, int64_t unconfirmed)
+{
+	struct op_revoked *done = userdata;
+	struct request *r = done->r;
+	struct op_map m = { 0 };
+
+	op_map_int(&m, "leases", done->leases);
+	op_map_int(&m, "keys", done->keys);
+	op_revoked_pack_pending(done, unconfirmed, &m);
+	op_revoked_pack_kept(done, &m);
+	op_revoked_free(done);
+	r->gone = NULL;
+	request_send(r, op_map_end(&m, request_reply(r)));
+}
+
+/* The admin has gone; the keys go all the same. */
+static void op_revoked_gone(struct request *r)
+{
+	op_revoked_free(r->waiting_for);
+	request_free(r);
 }
 
 static void op_revoked(void *userdata, int outcome)
 {
 	struct op_revoked *done = userdata;
-	struct op_map m = { 0 };
+	struct request *r = done->r;
 	char why[TURN_WHY_SIZE];
 
-	if (outcome != 0) {
-		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
-			     turn_why(outcome, "the revocation", why));
-	} else {
-		op_map_int(&m, "leases", done->leases);
-		op_map_int(&m, "keys", done->keys);
-		op_revoked_pack_pending(done, &m);
-		op_revoked_pack_kept(done, &m);
-		request_send(done->r, op_map_end(&m, request_reply(done->r)));
+	if (outcome == 0 && request_alive(r)) {
+		r->gone = op_revoked_gone;
+		r->waiting_for = done;
+		revoke_wait_start(done->wait);
+		return;
 	}
-	free(done->kept);
-	free(done);
+	op_revoked_free(done);
+	if (outcome == 0)
+		request_free(r);
+	else
+		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the revocation", why));
 }
 
 static void op_revoke_all(struct op_revoked *done)
@@ -313,17 +364,22 @@ static void op_revoke_all(struct op_revoked *done)
 		if (l->ending || !op_revoke_wants_lease(p, l))
 			continue;
 		done->leases++;
-		done->keys +=
-			l->key && l->key->row.mode == PROFILE_DEDICATED && l->key->n_leases == 1;
+		if (l->key && l->key->row.mode == PROFILE_DEDICATED && l->key->n_leases == 1) {
+			done->keys++;
+			revoke_wait_add(done->wait, l->key);
+		}
 		lease_end(l, LEASE_REVOKED, "revoke", request_peer(done->r), NULL, NULL);
 		if (op_revoke_keeps_key(p, l))
 			op_revoke_note_kept(done, l);
 	}
 	/* Its waiters may be the last to hold other keys, but it stays itself. */
 	for (k = keys_first(d->keys); k; k = keys_next(k)) {
+		if (k->row.state == KEY_INTENT && op_revoke_wants_intent(p, k))
+			done->keys += key_revoke_intent(k);
 		if (!op_revoke_wants_key(p, k))
 			continue;
-		done->keys += k->row.mode != PROFILE_DEDICATED;
+		done->keys += k->row.mode != PROFILE_DEDICATED || key_row_is_pooled(&k->row);
+		revoke_wait_add(done->wait, k);
 		key_kill(k, "revoked");
 	}
 }
@@ -426,6 +482,7 @@ void op_revoke(struct daemon *d, struct request *r)
 	}
 	done = xcalloc(1, sizeof(*done));
 	*done = (struct op_revoked){ .d = d, .r = r, .p = p };
+	done->wait = revoke_wait_new(d, op_revoked_reply, done);
 	if (k) {
 		memcpy(done->hash, k->row.hash, sizeof(done->hash));
 		memcpy(done->profile, k->row.profile, sizeof(done->profile));

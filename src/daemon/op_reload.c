@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "daemon/configure.h"
 #include "daemon/daemon.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
@@ -12,8 +13,6 @@
 struct op_reloaded {
 	struct daemon *d;
 	struct request *r;
-	bool ok;
-	struct daemon_reloaded what;
 };
 
 static void op_reload_pack_waits(const struct daemon_reloaded *what, struct op_map *m)
@@ -26,37 +25,47 @@ static void op_reload_pack_waits(const struct daemon_reloaded *what, struct op_m
 		m->r = pack_text(&m->pairs, what->waits[i]);
 }
 
-static void op_reloaded(void *userdata, int outcome)
+static void op_reload_pack_master(struct daemon *d, const struct daemon_reloaded *what,
+				  struct op_map *m)
 {
-	struct op_reloaded *done = userdata;
+	struct op_map inner = { 0 };
+
+	if (!d->config->master_key)
+		return;
+	op_map_text(&inner, "source", op_master_key_source(d));
+	op_map_bool(&inner, "changed", what->master_changed);
+	op_map_map(m, "master_key", &inner);
+}
+
+static void op_reloaded(void *userdata, int outcome, const struct daemon_reloaded *what)
+{
+	_cleanup_(freep) struct op_reloaded *done = userdata;
 	struct op_map m = { 0 };
+	char why[TURN_WHY_SIZE];
 
 	if (outcome != 0) {
 		request_fail(done->r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "%s, and that cannot be recorded now",
-			     done->ok ? "reloaded" : "the old configuration stays");
-	} else if (!done->ok) {
-		request_fail(done->r, PROTO_INVALID_REQUEST, -1, "the old configuration stays: %s",
-			     done->what.detail);
-	} else {
-		op_map_int(&m, "profiles", (int64_t)done->d->config->n_profiles);
-		op_map_int(&m, "rules", (int64_t)done->d->config->n_rules);
-		op_reload_pack_waits(&done->what, &m);
-		request_send(done->r, op_map_end(&m, request_reply(done->r)));
+			     "%s; the old configuration stays",
+			     turn_why(outcome, "the reload", why));
+		return;
 	}
-	free(done);
+	if (!what->ok) {
+		request_fail(done->r, PROTO_INVALID_REQUEST, -1, "the old configuration stays: %s",
+			     what->detail);
+		return;
+	}
+	op_map_int(&m, "profiles", (int64_t)done->d->config->n_profiles);
+	op_map_int(&m, "rules", (int64_t)done->d->config->n_rules);
+	op_reload_pack_master(done->d, what, &m);
+	op_reload_pack_waits(what, &m);
+	request_send(done->r, op_map_end(&m, request_reply(done->r)));
 }
 
 void op_reload(struct daemon *d, struct request *r)
 {
 	struct op_reloaded *done = xcalloc(1, sizeof(*done));
-	struct change *c = change_new(d->turn, op_reloaded, done);
-	struct audit_row *a;
 
 	done->d = d;
 	done->r = r;
-	done->ok = daemon_reload(d, &done->what);
-	a = change_audit(c, "reload", done->ok ? "ok" : "failed", request_peer(r));
-	(void)snprintf(a->detail, sizeof(a->detail), "%s", done->what.detail);
-	change_submit(c);
+	daemon_reload(d, request_peer(r), op_reloaded, done);
 }

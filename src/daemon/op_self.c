@@ -1,10 +1,9 @@
-/* What a caller may ask about itself: hello, whoami, list; and its own leases: renew, release. */
+/* What a caller may ask about itself: hello, list; and its own leases: renew, release. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/utf8.h"
 #include "core/policy.h"
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
@@ -61,65 +60,6 @@ void op_hello(struct daemon *d, struct request *r)
 	n = n < 0 ? n : pack_int(b, (int64_t)message_request_limits.bytes);
 	n = n < 0 ? n : pack_text(b, "reply_bytes");
 	n = n < 0 ? n : pack_int(b, (int64_t)message_reply_limits.bytes);
-	request_send(r, n);
-}
-
-static int op_pack_rules(const struct daemon *d, const struct peer *peer, struct buf *b)
-{
-	size_t matching = 0;
-	int n;
-
-	for (size_t i = 0; i < d->config->n_rules; i++)
-		matching += policy_rule_matches(&d->config->rules[i], peer);
-	n = pack_text(b, "rules");
-	n = n < 0 ? n : pack_array(b, matching);
-	for (size_t i = 0; i < d->config->n_rules && n == 0; i++)
-		if (policy_rule_matches(&d->config->rules[i], peer))
-			n = pack_text(b, d->config->rules[i].name);
-	return n;
-}
-
-static int op_pack_peer(const struct peer *p, struct buf *b)
-{
-	const struct {
-		const char *name;
-		int64_t value;
-	} numbers[] = { { "uid", p->uid },
-			{ "gid", p->gid },
-			{ "pid", p->pid },
-			{ "start_time", (int64_t)p->start_time } };
-	int n = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(numbers) && n == 0; i++) {
-		n = pack_text(b, numbers[i].name);
-		n = n < 0 ? n : pack_int(b, numbers[i].value);
-	}
-	n = n < 0 ? n : pack_text(b, "groups");
-	n = n < 0 ? n : pack_array(b, p->n_groups);
-	for (size_t i = 0; i < p->n_groups && n == 0; i++)
-		n = pack_int(b, p->groups[i]);
-	return n;
-}
-
-void op_whoami(struct daemon *d, struct request *r)
-{
-	const struct peer *p = request_peer(r);
-	struct buf *b = request_reply(r);
-	int n = pack_map(b, 6 + (p->unit[0] != '\0') + (p->exe[0] != '\0'));
-	char exe[sizeof(p->exe)];
-
-	n = n < 0 ? n : op_pack_peer(p, b);
-	if (p->unit[0]) {
-		n = n < 0 ? n : pack_text(b, "unit");
-		n = n < 0 ? n : pack_text(b, p->unit);
-	}
-	if (p->exe[0]) {
-		memcpy(exe, p->exe, sizeof(exe));
-		utf8_clean(exe); /* a path is any bytes */
-		n = n < 0 ? n : pack_text(b, "exe");
-		n = n < 0 ? n : pack_text(b, exe);
-	}
-	n = n < 0 ? n : op_pack_rules(d, p, b);
 	request_send(r, n);
 }
 
@@ -218,15 +158,9 @@ static const struct op_param op_lease_params[] = {
 /* The peer's own active lease that the request names; else the request is ended. */
 static struct lease *op_own_lease(struct daemon *d, struct request *r, struct op_lease_params *p)
 {
-	struct lease *l;
-
 	if (!op_read(r, op_lease_params, ARRAY_SIZE(op_lease_params), p))
 		return NULL;
-	l = leases_find(d->leases, p->lease);
-	if (l && lease_is_of(l, request_peer(r)))
-		return l;
-	request_fail(r, PROTO_UNKNOWN_LEASE, -1, "no such lease of yours, or it has ended");
-	return NULL;
+	return op_lease_of_peer(d, r, p->lease);
 }
 
 struct op_lease_answer {

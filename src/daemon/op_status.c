@@ -10,26 +10,37 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/outage.h"
+#include "daemon/op_retiring.h"
+#include "daemon/pool.h"
 #include "daemon/roll.h"
 #include "daemon/shared.h"
+#include "daemon/teams.h"
 #include "daemon/upstream.h"
 #include "io/store.h"
 #include "io/store_audit_prune.h"
 #include "io/store_rows.h"
 
-static void op_status_upstream(const struct daemon *d, struct op_map *m)
+const char *op_master_key_source(const struct daemon *d)
 {
 	static const char *const sources[] = { "none", "credential", "file", "environment" };
+
+	return sources[d->config->master_key_source];
+}
+
+static void op_status_upstream(const struct daemon *d, struct op_map *m)
+{
 	struct op_map inner = { 0 }, master = { 0 };
 	int64_t since = 0;
 
 	op_map_text(&inner, "url", d->config->upstream_url);
 	op_map_bool(&inner, "reachable", d->upstream && upstream_reachable(d->upstream, &since));
-	op_map_time(&inner, "since_ms", since);
+	op_map_time(&inner, "since_at_ms", since);
 	op_map_text(&inner, "error", d->upstream ? upstream_last_error(d->upstream) : "");
 	if (d->config->master_key) {
-		op_map_text(&master, "source", sources[d->config->master_key_source]);
+		op_map_text(&master, "source", op_master_key_source(d));
 		op_map_bool(&master, "well_known", config_master_key_is_well_known(d->config));
+		op_map_bool(&master, "rejected", d->upstream && upstream_is_rejected(d->upstream));
 		op_map_map(&inner, "master_key", &master);
 	}
 	op_map_map(m, "upstream", &inner);
@@ -45,45 +56,6 @@ static void op_status_keys(const struct daemon *d, struct op_map *m)
 	for (int state = KEY_INTENT; state < KEY_DELETED; state++)
 		op_map_int(&inner, key_state_name((enum key_state)state), counts[state]);
 	op_map_map(m, "keys", &inner);
-}
-
-static void op_status_key(const struct key *k, struct op_map *m)
-{
-	char hash[9];
-
-	op_short_hash(k->row.hash, hash);
-	op_map_text(m, "alias", k->row.alias);
-	op_map_int(m, "generation", (int64_t)k->row.generation);
-	op_map_text(m, "key_hash", hash);
-}
-
-static bool op_status_is_retiring(const struct key *k, const char *profile)
-{
-	return k->row.state == KEY_RETIRING && k->row.mode == PROFILE_SHARED &&
-	       strcmp(k->row.profile, profile) == 0;
-}
-
-static void op_status_retiring(const struct daemon *d, const char *profile, struct op_map *m)
-{
-	size_t n = 0;
-
-	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
-		n += op_status_is_retiring(k, profile);
-	op_map_name(m, "retiring");
-	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, n);
-	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
-		struct op_map inner = { 0 };
-		int r;
-
-		if (!op_status_is_retiring(k, profile))
-			continue;
-		op_status_key(k, &inner);
-		op_map_int(&inner, "leases", k->n_leases);
-		op_map_int(&inner, "fixed", k->n_fixed);
-		op_map_time(&inner, "delete_at_ms", k->row.delete_at_ms);
-		r = op_map_end(&inner, &m->pairs);
-		m->r = m->r < 0 ? m->r : r;
-	}
 }
 
 static int64_t op_status_leases(const struct daemon *d, const char *profile)
@@ -104,8 +76,52 @@ static void op_status_shared(const struct shared *s, struct op_map *m)
 			   clock_now().wall_ms + s->retry_at_ms - clock_now().boot_ms);
 	if (!s->current)
 		return;
-	op_status_key(s->current, m);
+	op_retiring_name(s->current, m);
 	op_map_time(m, "expires_at_ms", s->current->row.expires_at_ms);
+}
+
+static void op_status_outage(const struct daemon *d, const char *profile, struct op_map *m)
+{
+	struct op_map inner = { 0 };
+	struct outage o;
+
+	outage_look(d, profile, &o);
+	op_map_bool(&inner, "new_callers", o.new_callers);
+	op_map_int(&inner, "keys", o.keys);
+	op_map_int(&inner, "never_expire", o.endless);
+	op_map_time(&inner, "first_at_ms", o.first_end_ms);
+	op_map_time(&inner, "last_at_ms", o.last_end_ms);
+	op_map_map(m, "outage", &inner);
+}
+
+static void op_status_pool(const struct daemon *d, const char *name, struct op_map *m)
+{
+	const struct profile *p = config_profile(d->config, name);
+	struct pool_state s = pool_state(d, name);
+	struct op_map inner = { 0 };
+
+	if (!p || p->pool <= 0)
+		return;
+	op_map_int(&inner, "size", p->pool);
+	op_map_int(&inner, "ready", (int64_t)s.ready);
+	op_map_int(&inner, "making", (int64_t)s.making);
+	op_map_text(&inner, "error", s.error);
+	op_map_map(m, "pool", &inner);
+}
+
+static void op_status_team(const struct daemon *d, const char *name, struct op_map *m)
+{
+	const struct profile *p = config_profile(d->config, name);
+	struct team_view team;
+	struct op_map inner = { 0 };
+
+	if (!p || !teams_view(d, p, &team))
+		return;
+	op_map_text(&inner, "id", team.id);
+	op_map_text(&inner, "alias", team.alias);
+	op_map_bool(&inner, "ours", team.ours);
+	op_map_text(&inner, "drift", team.drift);
+	op_map_map(m, "team", &inner);
 }
 
 struct op_status_row {
@@ -113,7 +129,8 @@ struct op_status_row {
 	enum profile_mode mode;
 };
 
-static int op_status_profile(const struct daemon *d, const struct op_status_row *p, struct buf *b)
+static int op_status_profile(const struct daemon *d, const struct op_status_row *p,
+			     struct op_retiring_room *room, struct buf *b)
 {
 	const struct shared *s = p->mode == PROFILE_SHARED ? shared_find(d, p->name) : NULL;
 	struct op_map m = { 0 };
@@ -127,7 +144,10 @@ static int op_status_profile(const struct daemon *d, const struct op_status_row 
 		op_status_shared(s, &m);
 	else
 		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
-	op_status_retiring(d, p->name, &m);
+	op_status_outage(d, p->name, &m);
+	op_status_pool(d, p->name, &m);
+	op_status_team(d, p->name, &m);
+	op_retiring_pack(d, p->name, room, &m);
 	return op_map_end(&m, b);
 }
 
@@ -176,13 +196,14 @@ static void op_status_collect(const struct daemon *d, struct op_status_rows *all
 
 static void op_status_profiles(const struct daemon *d, struct op_map *m)
 {
+	struct op_retiring_room room = OP_RETIRING_ROOM;
 	struct op_status_rows all = { 0 };
 
 	op_status_collect(d, &all);
 	op_map_name(m, "profiles");
 	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, all.n);
 	for (size_t i = 0; i < all.n && m->r == 0; i++)
-		m->r = op_status_profile(d, &all.rows[i], &m->pairs);
+		m->r = op_status_profile(d, &all.rows[i], &room, &m->pairs);
 	free(all.rows);
 }
 

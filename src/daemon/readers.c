@@ -96,13 +96,14 @@ static void reader_join(struct reader *x)
 	x->readers->n++;
 }
 
-static void reader_fail(struct reader *x, enum proto_error code, int64_t retry_ms, const char *text)
+static void reader_fail(struct reader *x, enum proto_error code, int64_t retry_ms, const char *what,
+			const char *why)
 {
 	struct request *r = x->request;
 
 	reader_leave(x);
 	reader_free(x);
-	request_fail(r, code, retry_ms, "%s", text);
+	request_fail(r, code, retry_ms, "%s%s", what, why);
 }
 
 void readers_free(struct readers *rs)
@@ -128,7 +129,8 @@ void readers_stop(struct readers *rs)
 	for (x = TAILQ_FIRST(&rs->list); x; x = next) {
 		next = TAILQ_NEXT(x, of_all);
 		if (!x->follows)
-			reader_fail(x, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again");
+			reader_fail(x, PROTO_NOT_LEADER, 100, "this broker is stopping; ask again",
+				    "");
 	}
 }
 
@@ -188,10 +190,11 @@ static void reader_page_stored(void *userdata, int outcome)
 {
 	struct reader *x = userdata;
 	struct request *r = x->request;
+	char why[TURN_WHY_SIZE];
 
 	if (outcome != 0)
-		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the reading cannot be recorded now");
+		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the reading", why));
 	else
 		request_send(r, reader_pack_page(x, request_reply(r)));
 	reader_free(x);
@@ -219,9 +222,10 @@ static bool reader_page_step(struct reader *x)
 	r = reader_search(x);
 	if (r < 0)
 		reader_fail(x, PROTO_INTERNAL, -1,
-			    "the audit cannot be read; the broker's log says why");
+			    "the audit cannot be read; the broker's log says why", "");
 	else if (r > 0)
-		reader_fail(x, PROTO_AUDIT_UNAVAILABLE, 1000, "the audit cannot be read now");
+		reader_fail(x, PROTO_AUDIT_UNAVAILABLE, 1000,
+			    "the audit cannot be read now: ", turn_reason(r));
 	else if (x->scan.at >= x->scan.until || x->n >= (size_t)x->query.limit ||
 		 x->rows.len + AUDIT_QUERY_ROW_MAX > x->room || clock_now().boot_ms >= x->due_ms)
 		reader_page_done(x);
@@ -281,6 +285,7 @@ static void reader_follow_stored(void *userdata, int outcome)
 {
 	struct reader *x = userdata;
 	struct request *r = x->request;
+	char why[TURN_WHY_SIZE];
 
 	if (outcome == 0 && request_alive(r)) {
 		reader_follow_reply(x);
@@ -290,8 +295,8 @@ static void reader_follow_stored(void *userdata, int outcome)
 	if (outcome == 0)
 		request_free(r);
 	else
-		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000,
-			     "the reading cannot be recorded now");
+		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the reading", why));
 }
 
 static void reader_follow_begin(struct reader *x)
@@ -327,7 +332,8 @@ void op_audit_follow(struct daemon *d, struct request *r)
 			     "lost in a power cut",
 			     (unsigned long long)x->scan.at, (unsigned long long)head);
 	else
-		request_fail(r, PROTO_INVALID_REQUEST, -1, "this connection follows already");
+		request_fail(r, PROTO_INVALID_REQUEST, -1,
+			     "this connection follows or watches already");
 	reader_free(x);
 }
 

@@ -31,6 +31,8 @@ static int recover_key(const struct key_row *row, void *userdata)
 	struct daemon *d = userdata;
 	struct key *k = key_add(d, row);
 
+	k->dead = row->dead;
+	k->trusted = d->took_over;
 	k->checked = row->mode == PROFILE_DEDICATED || row->state != KEY_LIVE;
 	if (row->state == KEY_INTENT) {
 		k->sent = true; /* who knows what the one before has sent, and when */
@@ -43,6 +45,8 @@ static int recover_key(const struct key_row *row, void *userdata)
 	}
 	if (row->mode == PROFILE_SHARED && row->source != KEY_LEGACY)
 		shared_adopt(d, k);
+	if (key_row_is_pooled(row))
+		pool_adopt(k);
 	return 0;
 }
 
@@ -137,7 +141,7 @@ static void recover_retire_orphans(struct daemon *d)
 		next = keys_next(k);
 		if (k->row.state != KEY_LIVE)
 			continue;
-		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0)
+		if (k->row.mode == PROFILE_DEDICATED && k->n_leases == 0 && !k->pooled.pool)
 			key_retire(k, 0, "its holder has gone");
 		else if (k->shared && k->shared->current != k)
 			key_retire(k, shared_grace_ms(k), "a newer generation is live");
@@ -200,4 +204,5 @@ void recover_go(struct daemon *d)
 		key_drive(k);
 	}
 	shared_configure(d);
+	pools_configure(d);
 }

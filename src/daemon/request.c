@@ -14,6 +14,8 @@
 #include "base/utf8.h"
 #include "daemon/account.h"
 #include "daemon/conn.h"
+#include "daemon/conn_set.h"
+#include "io/process.h"
 
 #define REQUEST_ERROR_MAX 512
 
@@ -47,6 +49,17 @@ int request_pidfd(const struct request *r)
 	return r->conn->pidfd;
 }
 
+const char *request_doubt(const struct request *r)
+{
+	const struct conn *c = r->conn;
+
+	if (c->peer.ended || (c->pidfd >= 0 && process_ended(c->pidfd)))
+		return "the process that connected has ended";
+	if (c->stranger)
+		return "another process than the one that connected";
+	return NULL;
+}
+
 int request_take_passed(struct request *r)
 {
 	return take_fd(&r->conn->passed);
@@ -54,7 +67,7 @@ int request_take_passed(struct request *r)
 
 struct account *request_account(const struct request *r)
 {
-	return r->conn->account;
+	return r->conn->owner;
 }
 
 bool request_alive(const struct request *r)
@@ -111,6 +124,9 @@ bool request_subscribe(struct request *r)
 
 void request_answer(struct request *r)
 {
+	r->answered = true;
+	r->conn->account->waiting--;
+	r->conn->set->eased = true;
 	request_notify(r, &r->reply);
 	buf_deinit(&r->reply);
 }
@@ -141,7 +157,7 @@ void request_free(struct request *r)
 	if (c->subscriber == r)
 		c->subscriber = NULL;
 	TAILQ_REMOVE(&c->requests, r, of_conn);
-	c->account->waiting--;
+	c->account->waiting -= !r->answered;
 	message_free(r->message);
 	buf_deinit(&r->reply);
 	free(r);

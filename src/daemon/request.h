@@ -25,6 +25,7 @@ struct request {
 	bool admin;		 /* came over the admin socket */
 	const char *refused;	 /* why its connection is not served (a literal); NULL: it is */
 	struct buf reply;	 /* what request_reply() packs */
+	bool answered;		 /* its reply is out, and it stays: no request without a reply */
 	TAILQ_ENTRY(request) of_conn;
 
 	/*
@@ -59,6 +60,11 @@ const struct value *request_params(const struct request *r);
 const struct peer *request_peer(const struct request *r);
 /* The peer's pidfd, borrowed; -1 if the kernel gave none. */
 int request_pidfd(const struct request *r);
+/*
+ * Is the process that connected not the one that asks? It may have ended and left its connection to
+ * a child. NULL: it is; else what is wrong, for the audit.
+ */
+const char *request_doubt(const struct request *r);
 /*
  * The descriptor that came with it; the caller's to close, -1 if there is none. It may be anything,
  * from anybody. Within the handler's call only.

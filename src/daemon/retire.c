@@ -1,6 +1,7 @@
 /*
- * The end of a key: it retires, stays while its grace lasts or a fixed lease holds it, and is then
- * deleted upstream by its hash. LiteLLM never removes anything itself.
+ * The end of a key: it retires, stays while its grace lasts (unless nobody can be using it any
+ * more) or a fixed lease holds it, and is then deleted upstream by its hash. LiteLLM never removes
+ * anything itself.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
+#include "daemon/revoke_wait.h"
+#include "daemon/rotation.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
 
@@ -130,6 +133,7 @@ static void retire_on_delete(void *userdata, struct upstream_answer *a)
 
 	k->call = NULL;
 	FAIL_POINT("delete.after_post");
+	revoke_wait_told(k, a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE);
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
 		log_warning(
 			"profile %s: a key could not be deleted upstream, trying again later: %s",
@@ -163,7 +167,7 @@ static int64_t retire_wall_wait_ms(const struct key *k, int64_t now)
 {
 	int64_t fixed_until = k->row.changed_at_ms + k->d->config->timing.fixed_max_ms;
 
-	if (k->dead || retire_is_left(k))
+	if (k->dead || retire_is_left(k) || rotation_is_over(k))
 		return MAX_OF(k->late_until_ms - now, 0);
 	if (now < k->row.delete_at_ms)
 		return k->row.delete_at_ms - now;
@@ -187,6 +191,7 @@ static void retire_on_block(void *userdata, struct upstream_answer *a)
 
 	k->call = NULL;
 	k->blocked = a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE;
+	revoke_wait_told(k, k->blocked);
 	if (k->blocked)
 		key_drive(k);
 	else

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "daemon/conn_set.h"
 #include "io/peer.h"
 
@@ -33,6 +34,7 @@ struct server_listener {
 	struct server *server;
 	int fd;
 	bool admin;
+	char name[PEER_LISTEN_SIZE];
 	struct event event;
 	TAILQ_ENTRY(server_listener) of_server;
 };
@@ -75,24 +77,36 @@ static void server_on_resume(evutil_socket_t fd _unused_, short what _unused_, v
 	server_resume(userdata);
 }
 
+/* Who is accepted needs a second descriptor, for its process, and for a moment a third, to read of
+ * it in /proc: without them it waits in the backlog. */
+static int server_spare(int fd)
+{
+	int spares[3], error = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(spares); i++) {
+		spares[i] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		error = spares[i] < 0 ? -errno : error;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(spares); i++)
+		fd_close(&spares[i]);
+	return error;
+}
+
 static int server_accept_one(struct server_listener *l)
 {
-	/* Who is accepted needs a second descriptor, for its process: without one it waits in the
-	 * backlog. */
-	_cleanup_(fd_close) int spare = fcntl(l->fd, F_DUPFD_CLOEXEC, 3);
 	_cleanup_(fd_close) int fd = -1;
 	struct peer peer;
-	int pidfd = -1, r;
+	int pidfd = -1, r = server_spare(l->fd);
 
-	if (spare < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	fd_close(&spare);
 	r = peer_read(fd, &peer, &pidfd);
 	if (r < 0)
 		return r;
+	memcpy(peer.listen, l->name, sizeof(peer.listen));
 	conn_add(&l->server->conns, &peer, take_fd(&fd), pidfd, l->admin);
 	return 0;
 }
@@ -170,11 +184,21 @@ void server_set_limits(struct server *s, const struct server_limits *limits)
 
 int server_listen(struct server *s, int fd, bool admin)
 {
-	struct server_listener *l = xcalloc(1, sizeof(*l));
+	return server_listen_for(s, fd, admin, "");
+}
 
+int server_listen_for(struct server *s, int fd, bool admin, const char *listen)
+{
+	struct server_listener *l = xcalloc(1, sizeof(*l));
+	const int on = 1;
+
+	/* connections inherit it; before accept() the kernel notes who sends in any case */
+	if (!peer_is_told() && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
+		log_warning("SO_PASSCRED: %s: requests will be denied", strerrordesc_np(errno));
 	l->server = s;
 	l->fd = fd;
 	l->admin = admin;
+	text_copy(l->name, sizeof(l->name), listen);
 	if (event_assign(&l->event, s->conns.base, fd, EV_READ | EV_PERSIST, server_on_accept, l) <
 		    0 ||
 	    event_add(&l->event, NULL) < 0) {

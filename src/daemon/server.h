@@ -12,6 +12,7 @@
 
 struct accounts;
 struct event_base;
+struct peer;
 struct request;
 struct server;
 
@@ -21,7 +22,10 @@ struct server;
 /* Limits per uid; taken over by value. */
 struct server_limits {
 	int64_t connections, buffered_bytes;
-	int64_t waiting;      /* requests of a uid without a reply; reading from it pauses there */
+	int64_t waiting;	     /* requests of a uid without a reply; more are refused */
+	int64_t requests_per_second; /* more wait, unread, until it is their turn; 0: no limit */
+	/* the connections of this peer's uid, in place of `connections`; NULL: the same for all */
+	int64_t (*connections_of)(void *userdata, const struct peer *peer);
 	int64_t idle_reap_ms; /* a connection that has not completed its first request is closed
 				 after this */
 };
@@ -38,6 +42,8 @@ DEFINE_CLEANUP(struct server, server)
 void server_set_limits(struct server *s, const struct server_limits *limits);
 /* Serves a listening socket, which is taken over. */
 int server_listen(struct server *s, int fd, bool admin) _must_check_;
+/* Likewise; its peers come by the `listen` section of that name (peer.listen), "" being none. */
+int server_listen_for(struct server *s, int fd, bool admin, const char *listen) _must_check_;
 
 /* A new turn begins: the counters start again, and connections with whole requests in their buffers
  * go on. */

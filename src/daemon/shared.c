@@ -20,7 +20,9 @@
 #include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/op.h"
+#include "daemon/rotation.h"
 #include "daemon/turn.h"
+#include "daemon/watch.h"
 #include "io/store.h"
 #include "io/store_rows.h"
 
@@ -155,6 +157,7 @@ void shared_configure(struct daemon *d)
 		if (shared_profile(s)) {
 			s->retry_at_ms = 0; /* what failed may have been put right by a reload */
 			s->failures = 0;
+			s->rejected = false;
 			shared_drive(s);
 		} else if (k) {
 			s->current = NULL;
@@ -215,14 +218,8 @@ static void shared_begin(struct shared *s, const struct profile *p)
 	struct key *k;
 
 	shared_intent_row(s, p, &row);
-	k = key_add(s->d, &row);
+	k = key_add_intent(s->d, &row);
 	k->shared = s;
-	if (row.source == KEY_MINTED) {
-		k->secret = crypt_draw_key();
-		if (!k->secret)
-			abort();
-		crypt_key_hash(k->secret, k->row.hash);
-	}
 	c = change_new(s->d->turn, shared_begun, k);
 	change_key(c, k, KEY_SET_ALL, &k->row);
 	change_key_secret(c, k->secret);
@@ -238,14 +235,6 @@ static void shared_begin(struct shared *s, const struct profile *p)
 	change_submit(c);
 }
 
-/* Boot time is not in the store, so this one goes by the wall clock, as the rows do. */
-static int64_t shared_rotation_in(const struct shared *s, const struct profile *p)
-{
-	if (p->rotate_every_ms == 0)
-		return INT64_MAX;
-	return s->current->row.changed_at_ms + p->rotate_every_ms - clock_now().wall_ms;
-}
-
 void shared_drive(struct shared *s)
 {
 	const struct profile *p = shared_profile(s);
@@ -259,7 +248,7 @@ void shared_drive(struct shared *s)
 		return;
 	}
 	if (s->current && !s->rotate_wanted) {
-		rotation = shared_rotation_in(s, p);
+		rotation = rotation_in_ms(s, p);
 		if (rotation > 0) {
 			if (rotation != INT64_MAX)
 				shared_drive_in(s, rotation);
@@ -301,6 +290,7 @@ void shared_serve(struct shared *s, struct key *k)
 	s->error[0] = '\0';
 	s->rejected = false;
 	s->retry_at_ms = 0;
+	watch_rotated(s->d->watch, k);
 	acquire_grant_all(&s->waiters, k);
 	shared_drive(s);
 }
@@ -326,6 +316,9 @@ static void shared_live(void *userdata, int outcome)
 	s->rotate_wanted = false;
 	op_rotate_reply_all(s, k, old);
 	shared_serve(s, k);
+	if (s->rotate_now)
+		rotation_take_old(s);
+	s->rotate_now = false;
 	if (old)
 		key_drive(old);
 }
@@ -414,6 +407,7 @@ void shared_failed(struct shared *s, enum proto_error code, const char *message)
 
 	s->next = NULL;
 	s->rotate_wanted = false;
+	s->rotate_now = false;
 	s->error_code = code;
 	(void)snprintf(s->error, sizeof(s->error), "%s", message);
 	(void)snprintf(text, sizeof(text), "no new key could be made%s: %s",

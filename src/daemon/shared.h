@@ -24,6 +24,7 @@ struct shared {
 	struct acquire_list waiters;
 	struct request_list rotate_waiters; /* admins who asked for a rotation (op_keys.c) */
 	bool rotate_wanted;
+	bool rotate_now; /* and the older generations are not to stay for anybody */
 	bool storing;
 	bool rejected;	      /* upstream has rejected the master key, and has not taken it since */
 	unsigned failures;    /* in a row: the pauses grow */

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "core/election.h"
+#include "daemon/configure.h"
 #include "daemon/daemon.h"
 #include "daemon/listeners.h"
 #include "daemon/start.h"
@@ -25,7 +26,8 @@
 #include "io/store_instance.h"
 
 #define STANDBY_KILL_MS 200
-#define STANDBY_RETRY_MS 10 /* while another holds the lock, or two of us claim at once */
+#define STANDBY_SOCKETS_MS 5000 /* so long who starts us waits for them */
+#define STANDBY_RETRY_MS 10	/* while another holds the lock, or two of us claim at once */
 
 struct standby {
 	struct daemon *d;
@@ -35,6 +37,8 @@ struct standby {
 	struct election_watch watch;
 	enum election_evidence evidence;
 	bool waited; /* the log has it that the state cannot be written, or who keeps us from it */
+	bool unsaid; /* that we stand by: not before we have the sockets */
+	int64_t unsaid_since_ms;
 	int64_t beat_at_ms;
 	/* who holds the state's lock, while we want it */
 	pid_t locker;
@@ -164,8 +168,17 @@ static void standby_unwatch(struct standby *s)
 	fd_close(&s->pidfd);
 }
 
+/* First the sockets: whoever hears that we stand by may stop the leader at once. */
 static void standby_say(struct standby *s)
 {
+	bool ready = listeners_look(s->d->listeners);
+
+	if (!s->unsaid || (!ready && standby_now_ms() - s->unsaid_since_ms < STANDBY_SOCKETS_MS))
+		return;
+	s->unsaid = false;
+	if (!ready)
+		log_warning("no instance hands the listening sockets over: whoever connects while "
+			    "the leader is replaced may be refused");
 	log_info(
 		"STANDBY on %s: instance %s, pid %d, leads (term %llu); this one takes over when it ends",
 		s->d->config->state_dir, s->leader.instance, (int)s->leader.pid,
@@ -184,8 +197,8 @@ static void standby_watch(struct standby *s, const struct leader *row)
 	standby_unwatch(s);
 	s->leader = *row;
 	if (!same) {
-		/* first the sockets: whoever hears that we stand by may stop the leader at once */
-		(void)listeners_look(s->d->listeners);
+		s->unsaid = true;
+		s->unsaid_since_ms = standby_now_ms();
 		standby_say(s);
 	}
 	if (row->pid && standby_near(s, row))
@@ -232,6 +245,7 @@ static void standby_describe_term(const struct leader *self, const struct leader
 static void standby_won(struct standby *s, const struct leader *before)
 {
 	s->d->term = s->d->self.term;
+	s->d->took_over = s->leader.holder[0] != '\0';
 	standby_describe_term(&s->d->self, before, s->d->succession, sizeof(s->d->succession));
 	if (before->pid && strcmp(before->holder, s->d->self.holder) != 0)
 		standby_end(s, before, "another leads now");
@@ -246,16 +260,27 @@ static void standby_forgive(struct standby *s)
 	s->evidence = ELECTION_ALIVE;
 }
 
+/* Nobody can lead here now. That passes: it is waited for as another one's end is. */
+static void standby_wait(struct standby *s, int r)
+{
+	const char *why = store_outcome_text((enum store_outcome)r);
+
+	if (!s->waited)
+		log_error("STANDBY on %s: cannot take over: %s; this one does when that is over",
+			  s->d->config->state_dir, why);
+	if (!s->waited)
+		notify_send("READY=1\nSTATUS=standby, cannot take over: %s", why);
+	s->waited = true; /* the tick tries again */
+	/* SQLite never writes by a connection that it could only open to read */
+	if (r == STORE_E_READONLY)
+		store_free(TAKE(s->d->store));
+}
+
 static void standby_failed(struct standby *s, int r)
 {
-	bool first = s->leader.holder[0] == '\0';
-
 	standby_forgive(s);
-	if (!first && (r == STORE_E_FULL || r == STORE_E_READONLY)) {
-		if (!s->waited)
-			log_error("cannot take over: %s",
-				  store_outcome_text((enum store_outcome)r));
-		s->waited = true; /* the tick tries again */
+	if (start_may_pass(r)) {
+		standby_wait(s, r);
 		return;
 	}
 	s->exit_code = start_store_failed(s->d, r);
@@ -266,12 +291,16 @@ static void standby_try(struct standby *s)
 {
 	struct daemon *d = s->d;
 	struct leader before = { 0 };
-	int r = store_claim(d->store, &d->self, standby_may_take, s, &before);
+	int r;
 
+	if (!d->store)
+		return; /* the tick opens it */
+	r = store_claim(d->store, &d->self, standby_may_take, s, &before);
 	if (r == 0) {
 		standby_won(s, &before);
 	} else if (r == STORE_E_LED) {
 		s->locker = 0;
+		s->waited = false; /* that is over: the next time is worth a line again */
 		standby_watch(s, &before);
 	} else if (r == STORE_E_BUSY) {
 		standby_look_at_lock(s);
@@ -279,6 +308,19 @@ static void standby_try(struct standby *s)
 			standby_forgive(s);
 		standby_again(s);
 	} else {
+		standby_failed(s, r);
+	}
+}
+
+/* A start found no room to open the state, or could only read it. */
+static void standby_open(struct standby *s)
+{
+	int r = start_store(s->d);
+
+	if (r == 0) {
+		election_start(&s->watch, &s->d->config->timing, standby_now_ms());
+		standby_try(s);
+	} else if (r != STORE_E_BUSY) { /* else somebody else opens it just now */
 		standby_failed(s, r);
 	}
 }
@@ -314,6 +356,14 @@ static void standby_on_tick(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
+	if (!s->d->store) {
+		standby_open(s);
+		return;
+	}
+	if (store_check_place(s->d->store) != 0) {
+		standby_failed(s, STORE_E_MOVED); /* who leads is not to be read here any more */
+		return;
+	}
 	if (store_read_leader(s->d->store, &row) != 0)
 		return; /* logged; the next look may be luckier */
 	memcpy(view.holder, row.holder, sizeof(view.holder));
@@ -324,10 +374,11 @@ static void standby_on_tick(int fd, short what, void *userdata)
 		standby_try(s);
 	else
 		standby_watch(s, &row);
-	if (s->d->term)
+	if (s->d->term || !s->d->store)
 		return;
+	daemon_follow_reloads(s->d);
 	standby_beat(s, view.now_ms);
-	(void)listeners_look(s->d->listeners);
+	standby_say(s);
 }
 
 static bool standby_events(struct standby *s)
@@ -348,10 +399,15 @@ int standby_run(struct daemon *d)
 	if (!standby_events(&s))
 		abort(); /* out of memory */
 	election_start(&s.watch, &d->config->timing, now);
-	s.beat_at_ms = now + d->config->timing.instance_beat_ms;
-	standby_try(&s);
-	if (!d->term && !d->stop_wanted)
-		(void)listeners_look(d->listeners);
+	s.beat_at_ms = now;
+	if (d->store)
+		standby_try(&s);
+	else
+		standby_open(&s);
+	if (!d->term && !d->stop_wanted && d->store) {
+		daemon_follow_reloads(d); /* since ours was read it may have been read again */
+		standby_beat(&s, now);	  /* the start could not enter us, perhaps */
+	}
 	while (!d->term && !d->stop_wanted) {
 		if (event_base_loop(d->base, EVLOOP_ONCE) < 0)
 			abort();

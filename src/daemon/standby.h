@@ -11,7 +11,8 @@
 struct daemon;
 
 /*
- * Tries to lead; if another does, waits until that ends. Returns with d->term set once this process
- * leads, or with d->stop_wanted. Exit code, as sysexits.h: the state cannot be used.
+ * Tries to lead; if another does, waits until that ends, and if the state cannot be written (no
+ * room, read-only; d->store may be NULL then), until it can be. Returns with d->term set once this
+ * process leads, or with d->stop_wanted. Exit code, as sysexits.h: the state cannot be used.
  */
 int standby_run(struct daemon *d) _must_check_;

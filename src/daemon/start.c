@@ -57,10 +57,9 @@ static const struct {
 	{ STORE_E_ACCESS, EX_CONFIG, "the state's directory or file cannot be used (see above)" },
 	{ STORE_E_CORRUPT, EX_CONFIG,
 	  "the state is damaged: restore it, or start over with --reset-state (the old state is kept beside it)" },
+	{ STORE_E_MOVED, EX_TEMPFAIL,
+	  "a file of the state was removed or replaced while it was open (see above): start again" },
 	{ STORE_E_BUSY, EX_TEMPFAIL, "another process holds the state's lock" },
-	{ STORE_E_FULL, EX_IOERR, "no room on the state's file system" },
-	{ STORE_E_READONLY, EX_IOERR,
-	  "the state cannot be written: the file or its file system is read-only" },
 };
 
 int start_store_failed(const struct daemon *d, int r)
@@ -107,12 +106,30 @@ static bool start_has_state(const char *state_dir)
 	return access(path, F_OK) == 0;
 }
 
+static const char *const start_files[] = { "state.db", "state.db-wal", "state.db-shm" };
+
+static char *start_aside_path(const struct daemon *d, long long when, size_t file)
+{
+	return xasprintf("%s/old-%lld-%s", d->config->state_dir, when, start_files[file]);
+}
+
+/* A copy that was set aside before is never overwritten, within the same second either. */
+static bool start_aside_is_free(const struct daemon *d, long long when)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(start_files); i++) {
+		_cleanup_(freep) char *path = start_aside_path(d, when, i);
+
+		if (access(path, F_OK) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* With --reset-state: the old files are set aside, not deleted. */
 static int start_set_state_aside(const struct daemon *d, struct leader *self)
 {
+	long long when = clock_now().wall_ms / 1000;
 	struct leader row;
-	static const char *const files[] = { "state.db", "state.db-wal", "state.db-shm" };
-	long long now = clock_now().wall_ms / 1000;
 
 	if (start_has_state(d->config->state_dir) &&
 	    store_peek_leader(d->config->state_dir, &row) == 0 &&
@@ -121,10 +138,12 @@ static int start_set_state_aside(const struct daemon *d, struct leader *self)
 			  (int)row.pid);
 		return EX_TEMPFAIL;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		_cleanup_(freep) char *from = xasprintf("%s/%s", d->config->state_dir, files[i]);
-		_cleanup_(freep) char *to =
-			xasprintf("%s/old-%lld-%s", d->config->state_dir, now, files[i]);
+	while (!start_aside_is_free(d, when))
+		when++;
+	for (size_t i = 0; i < ARRAY_SIZE(start_files); i++) {
+		_cleanup_(freep) char *from =
+			xasprintf("%s/%s", d->config->state_dir, start_files[i]);
+		_cleanup_(freep) char *to = start_aside_path(d, when, i);
 
 		if (rename(from, to) == 0)
 			log_warning("--reset-state: %s is now %s", from, to);
@@ -192,12 +211,24 @@ int start_state(struct daemon *d)
 	r = r ? r : start_keyring(d);
 	if (r)
 		return r;
-	r = store_open(&d->store, d->config->state_dir, d->config->durability, d->keyring);
+	r = start_store(d);
+	return r == 0 || start_may_pass(r) ? 0 : start_store_failed(d, r);
+}
+
+bool start_may_pass(int r)
+{
+	return r == STORE_E_FULL || r == STORE_E_READONLY;
+}
+
+int start_store(struct daemon *d)
+{
+	int r = store_open(&d->store, d->config->state_dir, d->config->durability, d->keyring);
+
 	if (r)
-		return start_store_failed(d, r);
+		return r;
 	/* First of all: a leader beats only for those it knows. What keeps it from being written
 	 * now passes, and is then made up for. */
-	r = store_register(d->store, self);
+	r = store_register(d->store, &d->self);
 	if (r != 0)
 		log_warning("this instance cannot be entered into the state yet: %s",
 			    r > 0 ? store_outcome_text((enum store_outcome)r)

@@ -13,6 +13,9 @@
 #include "core/litellm.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/pool.h"
+#include "daemon/request.h"
+#include "daemon/teams.h"
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/store_rows.h"
@@ -29,6 +32,7 @@ struct stray {
 	char alias[ALIAS_MAX];
 	unsigned seen; /* sweeps that saw it */
 	bool now;      /* seen in this one */
+	bool kept;     /* upstream would not delete it in this one */
 	UT_hash_handle hh;
 };
 
@@ -40,6 +44,9 @@ struct sweep {
 	int page;
 	char first[SHA256_HEX_SIZE]; /* of the page before; "" */
 	char deleting[SHA256_HEX_SIZE];
+	bool running;
+	struct sweep_found found;	/* by the one under way */
+	struct request_list now, later; /* who asked for the one under way, and for the next */
 };
 
 static void sweep_next_page(struct sweep *s);
@@ -50,6 +57,61 @@ static void sweep_again_in(struct sweep *s, int64_t ms)
 
 	(void)evtimer_add(s->timer,
 			  &tv); /* fails only without memory, when the process ends anyway */
+}
+
+static void sweep_gone(struct request *r)
+{
+	TAILQ_REMOVE((struct request_list *)r->waiting_for, r, of_waiters);
+	request_free(r);
+}
+
+static void sweep_join(struct request_list *list, struct request *r)
+{
+	r->gone = sweep_gone;
+	r->waiting_for = list;
+	TAILQ_INSERT_TAIL(list, r, of_waiters);
+}
+
+/* The first of those who wait, to be answered by the caller. NULL: none is left. */
+static struct request *sweep_leave(struct request_list *list)
+{
+	struct request *r = TAILQ_FIRST(list);
+
+	if (!r)
+		return NULL;
+	TAILQ_REMOVE(list, r, of_waiters);
+	r->gone = NULL;
+	return r;
+}
+
+static void sweep_fail(struct request_list *list, enum proto_error code, int64_t retry_after_ms,
+		       const char *message)
+{
+	struct request *r;
+
+	while ((r = sweep_leave(list)))
+		request_fail(r, code, retry_after_ms, "%s", message);
+}
+
+void sweep_fail_all(struct sweep *s, enum proto_error code, int64_t retry_after_ms,
+		    const char *message)
+{
+	sweep_fail(&s->now, code, retry_after_ms, message);
+	sweep_fail(&s->later, code, retry_after_ms, message);
+}
+
+/* `problem`: why it could not go on to its end; NULL: it did. */
+static void sweep_end(struct sweep *s, const char *problem)
+{
+	const struct timing *t = &s->d->config->timing;
+	struct request *r;
+
+	s->running = false;
+	if (problem)
+		sweep_fail(&s->now, PROTO_UPSTREAM_UNAVAILABLE, t->upstream_recheck_ms, problem);
+	while ((r = sweep_leave(&s->now)))
+		op_sweep_reply(r, &s->found);
+	sweep_again_in(s, TAILQ_EMPTY(&s->later) ? t->sweep_every_ms : 0);
 }
 
 static void sweep_on_timer(int fd, short what, void *userdata)
@@ -64,6 +126,8 @@ struct sweep *sweep_new(struct daemon *d)
 	struct sweep *s = xcalloc(1, sizeof(*s));
 
 	s->d = d;
+	TAILQ_INIT(&s->now);
+	TAILQ_INIT(&s->later);
 	s->timer = evtimer_new(d->base, sweep_on_timer, s);
 	if (!s->timer)
 		abort();
@@ -125,6 +189,28 @@ static void sweep_forget_unseen(struct sweep *s)
 
 static void sweep_delete_next(struct sweep *s);
 
+static const char *stray_name(const struct stray *x)
+{
+	return x && *x->alias ? x->alias : "(no name)";
+}
+
+/* What upstream has against this one need not hold for the others. It stands last from now on: the
+ * next sweep comes to the others also where an answer ends a sweep. */
+static void sweep_keep(struct sweep *s, struct stray *x, const struct litellm_answer *a)
+{
+	log_warning("sweep: a stray key could not be deleted (%s, %.8s): %s", stray_name(x),
+		    s->deleting, a->message);
+	if (x) {
+		HASH_DEL(s->strays, x);
+		HASH_ADD_STR(s->strays, hash, x);
+		x->kept = true;
+	}
+	if (x && a->kind == LITELLM_REFUSED)
+		sweep_delete_next(s);
+	else
+		sweep_end(s, a->message);
+}
+
 static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 {
 	struct sweep *s = userdata;
@@ -136,18 +222,20 @@ static void sweep_on_deleted(void *userdata, struct upstream_answer *a)
 	s->call = NULL;
 	HASH_FIND_STR(s->strays, s->deleting, x);
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
-		log_warning("sweep: a stray key could not be deleted: %s", a->litellm.message);
-		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		sweep_keep(s, x, &a->litellm);
 		return;
 	}
-	alias = x && *x->alias ? x->alias : "(no name)";
+	alias = stray_name(x);
 	log_info("sweep: deleted a key upstream that no row knew (%s, %.8s)", alias, s->deleting);
 	c = change_new(s->d->turn, NULL, NULL);
 	row = change_audit(c, "sweep", "ok", NULL);
 	keyring_tag(s->d->keyring, s->deleting, row->key_tag);
 	(void)snprintf(row->detail, sizeof(row->detail),
 		       "%s: a stray key, which no row knew, was deleted upstream", alias);
+	change_vital(c); /* it is gone, whether or not there is room to say so */
+	change_kept(c);
 	change_submit(c);
+	s->found.deleted++;
 	if (x) {
 		HASH_DEL(s->strays, x);
 		free(x);
@@ -160,7 +248,7 @@ static void sweep_delete_next(struct sweep *s)
 	struct stray *x, *next;
 
 	HASH_ITER (hh, s->strays, x, next) {
-		if (x->seen < 2 || sweep_is_known(s, x->hash, x->intent))
+		if (x->seen < 2 || x->kept || sweep_is_known(s, x->hash, x->intent))
 			continue; /* an import may have made it ours since it was listed */
 		memcpy(s->deleting, x->hash, sizeof(s->deleting));
 		if (upstream_start(
@@ -169,9 +257,10 @@ static void sweep_delete_next(struct sweep *s)
 							 .text = litellm_delete_body(x->hash) },
 			    sweep_on_deleted, s, &s->call) == 0)
 			return;
-		break;
+		sweep_end(s, "upstream cannot be asked");
+		return;
 	}
-	sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+	sweep_end(s, NULL);
 }
 
 /* Keys that upstream blocked or ends at another time than is written here are asked about. */
@@ -182,6 +271,8 @@ static void sweep_compare(struct sweep *s, const struct litellm_answer *a, int64
 		struct key *k = keys_find_hash(s->d->keys, found->hash);
 		int64_t expires = found->expires_at_ms ? found->expires_at_ms + offset_ms : 0;
 
+		if (k)
+			k->pooled.missed = false;
 		if (!k || k->row.state != KEY_LIVE || k->call || k->storing)
 			continue;
 		if (!found->blocked && llabs(expires - k->row.expires_at_ms) < SWEEP_TOLERANCE_MS)
@@ -204,6 +295,14 @@ static bool sweep_repeats(struct sweep *s, const struct litellm_answer *a)
 	return same;
 }
 
+static void sweep_count_marked(struct sweep *s)
+{
+	const struct stray *x, *next;
+
+	HASH_ITER (hh, s->strays, x, next)
+		s->found.marked += x->seen == 1;
+}
+
 static void sweep_on_page(void *userdata, struct upstream_answer *a)
 {
 	struct sweep *s = userdata;
@@ -212,20 +311,28 @@ static void sweep_on_page(void *userdata, struct upstream_answer *a)
 	if (a->litellm.kind != LITELLM_OK) {
 		/* Half a list proves nothing about what it lacks: what was seen before stays
 		 * counted as it was. */
-		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		sweep_end(s, a->litellm.message);
 		return;
 	}
 	sweep_compare(s, &a->litellm, a->clock_offset_ms);
-	for (size_t i = 0; i < a->litellm.n_keys; i++)
-		if (strcmp(a->litellm.keys[i].user_id, s->d->user_id) == 0 &&
-		    !sweep_is_known(s, a->litellm.keys[i].hash, a->litellm.keys[i].intent))
-			sweep_note(s, &a->litellm.keys[i]);
+	for (size_t i = 0; i < a->litellm.n_keys; i++) {
+		const struct litellm_key *found = &a->litellm.keys[i];
+
+		if (strcmp(found->user_id, s->d->user_id) != 0)
+			continue;
+		s->found.listed++;
+		if (!sweep_is_known(s, found->hash, found->intent))
+			sweep_note(s, found);
+	}
 	if (s->page < a->litellm.total_pages && s->page < SWEEP_PAGES_MAX &&
 	    !sweep_repeats(s, &a->litellm)) {
 		sweep_next_page(s);
 		return;
 	}
 	sweep_forget_unseen(s);
+	sweep_count_marked(s);
+	pools_doubt(s->d);
+	teams_check(s->d);
 	sweep_delete_next(s);
 }
 
@@ -237,18 +344,30 @@ static void sweep_next_page(struct sweep *s)
 				   .op = LITELLM_LIST,
 				   .text = litellm_list_path(s->d->user_id, NULL, s->page) },
 			   sweep_on_page, s, &s->call) < 0)
-		sweep_again_in(s, s->d->config->timing.sweep_every_ms);
+		sweep_end(s, "upstream cannot be asked");
 }
 
 void sweep_start(struct sweep *s)
 {
 	struct stray *x, *next;
+	struct request *r;
 
-	if (!s->d->upstream || s->d->stopping || s->call)
+	if (!s->d->upstream || s->d->stopping || s->running)
 		return;
+	while ((r = sweep_leave(&s->later)))
+		sweep_join(&s->now, r);
+	s->running = true;
+	s->found = (struct sweep_found){ 0 };
 	HASH_ITER (hh, s->strays, x, next)
-		x->now = false;
+		x->now = x->kept = false;
+	pools_expect(s->d);
 	s->page = 0;
 	s->first[0] = '\0';
 	sweep_next_page(s);
+}
+
+void sweep_ask(struct sweep *s, struct request *r)
+{
+	sweep_join(&s->later, r);
+	sweep_start(s);
 }

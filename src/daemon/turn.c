@@ -40,7 +40,7 @@ struct change {
 	change_store_fn store;
 	struct audit_row *audit[TURN_AUDIT_MAX];
 	size_t n_audit;
-	bool vital;
+	bool vital, kept;
 };
 TAILQ_HEAD(change_list, change);
 
@@ -54,6 +54,7 @@ TAILQ_HEAD(late_list, late);
 struct turn {
 	struct daemon *d;
 	struct change_list changes;
+	struct change_list kept; /* could not be stored when their turn ended */
 	struct late_list late;
 	int said;	    /* the failure that the log heard of last, */
 	int64_t said_at_ms; /* and when (boot time) */
@@ -65,6 +66,7 @@ struct turn *turn_new(struct daemon *d)
 
 	t->d = d;
 	TAILQ_INIT(&t->changes);
+	TAILQ_INIT(&t->kept);
 	TAILQ_INIT(&t->late);
 	return t;
 }
@@ -87,6 +89,7 @@ void turn_free(struct turn *t)
 
 	if (!t)
 		return;
+	TAILQ_CONCAT(&t->changes, &t->kept, in_turn);
 	while ((c = TAILQ_FIRST(&t->changes))) {
 		TAILQ_REMOVE(&t->changes, c, in_turn);
 		change_free(c);
@@ -160,6 +163,11 @@ struct audit_row *change_audit(struct change *c, const char *event, const char *
 void change_vital(struct change *c)
 {
 	c->vital = true;
+}
+
+void change_kept(struct change *c)
+{
+	c->kept = true;
 }
 
 void change_submit(struct change *c)
@@ -255,7 +263,7 @@ static int turn_commit(struct turn *t, struct change_list *changes)
 	return r;
 }
 
-static const char *turn_reason(int outcome)
+const char *turn_reason(int outcome)
 {
 	if (outcome < 0)
 		return strerrordesc_np(-outcome);
@@ -265,7 +273,7 @@ static const char *turn_reason(int outcome)
 	case STORE_E_READONLY:
 		return "the broker's state is read-only; make it writable, and service resumes by itself";
 	case STORE_E_BUSY:
-		return "another process holds the lock of the broker's state; its log may name it";
+		return "another process holds the lock of the broker's state; end it (the broker's log may name it), and service resumes by itself";
 	default:
 		return store_outcome_text((enum store_outcome)outcome);
 	}
@@ -334,12 +342,16 @@ static void turn_settle_all(struct change_list *changes, int outcome)
 		turn_settle(c, outcome);
 }
 
-static void turn_finish(struct change_list *changes, int outcome)
+static void turn_finish(struct turn *t, struct change_list *changes, int outcome)
 {
 	struct change *c;
 
 	while ((c = TAILQ_FIRST(changes))) {
 		TAILQ_REMOVE(changes, c, in_turn);
+		if (c->kept && outcome != 0) {
+			TAILQ_INSERT_TAIL(&t->kept, c, in_turn);
+			continue;
+		}
 		/* if the process is to end no reply may leave */
 		if (c->done && !store_outcome_is_final(outcome))
 			c->done(c->userdata, outcome);
@@ -362,6 +374,7 @@ static int turn_round(struct turn *t)
 	struct change_list refused = TAILQ_HEAD_INITIALIZER(refused);
 	int r = STORE_E_FULL;
 
+	TAILQ_CONCAT(&changes, &t->kept, in_turn); /* first what happened first */
 	TAILQ_CONCAT(&changes, &t->changes, in_turn);
 	if (!store_is_short(t->d->store))
 		r = turn_commit(t, &changes);
@@ -370,9 +383,18 @@ static int turn_round(struct turn *t)
 	if (r != 0 || !TAILQ_EMPTY(&refused))
 		turn_say(t, r != 0 ? r : STORE_E_FULL);
 	turn_settle_all(&changes, r);
-	turn_finish(&changes, r);
-	turn_finish(&refused, store_outcome_is_final(r) ? r : STORE_E_FULL);
+	turn_finish(t, &changes, r);
+	turn_finish(t, &refused, store_outcome_is_final(r) ? r : STORE_E_FULL);
 	return store_outcome_is_final(r) ? r : 0;
+}
+
+bool turn_retry(struct turn *t)
+{
+	bool any = !TAILQ_EMPTY(&t->kept);
+
+	TAILQ_CONCAT(&t->kept, &t->changes, in_turn);
+	TAILQ_CONCAT(&t->changes, &t->kept, in_turn);
+	return any;
 }
 
 bool turn_is_pending(const struct turn *t)

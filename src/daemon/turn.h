@@ -29,9 +29,10 @@ enum {
 	KEY_SET_ALIAS = 1 << 2,
 	KEY_SET_EXPIRY = 1 << 3,
 	KEY_SET_DELETE_AT = 1 << 4,
-	KEY_SET_DELETE_SOONER = 1 << 7, /* delete_at_ms, though that is sooner than it was */
+	KEY_SET_DELETE_SOONER = 1 << 7, /* delete_at_ms, though that is sooner: it is dead */
 	KEY_SET_TEAM = 1 << 5,
 	KEY_SET_IDENTITY = 1 << 6, /* hash, source, generation, created_at_ms */
+	KEY_SET_OWNER = 1 << 16,   /* uid, request_id */
 	LEASE_SET_ALL = 1 << 8,
 	LEASE_SET_STATE = 1 << 9, /* with ended_at_ms */
 	LEASE_SET_ENDS_AT = 1 << 10,
@@ -67,6 +68,9 @@ struct audit_row *change_audit(struct change *c, const char *event, const char *
 /* It frees something, or says that this was done: the last that is stored when the disk is full.
  * What ends leases and keys is so by itself. */
 void change_vital(struct change *c);
+/* It only has rows, of what has happened already: if they cannot be stored they are tried again
+ * with each turn, before what came later. */
+void change_kept(struct change *c);
 void change_submit(struct change *c);
 
 /* Calls `fn` at the end of this turn, before the commit: when all that the turn could learn is
@@ -74,12 +78,16 @@ void change_submit(struct change *c);
 void turn_late(struct turn *t, turn_late_fn fn, void *userdata);
 /* Takes back what turn_late() asked with this userdata. */
 void turn_late_cancel(struct turn *t, const void *userdata);
+/* What stands in the way of a record, and what to do about it. */
+const char *turn_reason(int outcome);
 /*
  * Why a change's outcome is not 0, for the caller: "the release cannot be recorded now: the disk of
  * the broker's state is full, make room". `what` is "the release".
  */
-#define TURN_WHY_SIZE 192
+#define TURN_WHY_SIZE 256
 const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE]);
+/* Joins what was kept to this turn, since nothing else may come. Was there any? */
+bool turn_retry(struct turn *t);
 /* Is there still something to be committed? */
 bool turn_is_pending(const struct turn *t);
 /* Commits what was collected, until nothing is left. What store_outcome_is_final() names: the

@@ -46,7 +46,7 @@ struct upstream_call {
 };
 
 #define UPSTREAM_SAY_MS 60000
-#define UPSTREAM_REJECTED "LiteLLM rejects the master key: "
+#define UPSTREAM_REJECTED "master key rejected by LiteLLM: "
 
 struct upstream {
 	struct event_base *base; /* borrowed, as the next two */
@@ -62,6 +62,7 @@ struct upstream {
 	int64_t changed_at_ms; /* wall time of the last change of `reachable` */
 	int64_t said_at_ms;    /* boot time at which the log last heard of a failure; 0: never */
 	bool said;	       /* and has not heard of its end */
+	bool rejected;	       /* the master key, by the last call that was understood */
 	char error[LITELLM_MESSAGE_MAX + 64];
 };
 
@@ -151,6 +152,8 @@ int upstream_set(struct upstream *u, const char *base_url, const char *ca_file,
 	secret_free(u->master);
 	u->master = secret_copy(master_key);
 	u->breaker = (struct breaker){ 0 };
+	u->rejected = false;
+	u->error[0] = '\0';
 	return 0;
 }
 
@@ -193,9 +196,13 @@ static void upstream_learn(struct upstream *u, const struct upstream_call *call)
 	bool refused = a->kind == LITELLM_UNAUTHORIZED;
 	int64_t pause = MIN_OF(a->retry_after_ms, u->timing->retry_after_max_ms);
 
-	if (refused && strncmp(u->error, UPSTREAM_REJECTED, strlen(UPSTREAM_REJECTED)) != 0)
-		log_error("upstream: " UPSTREAM_REJECTED "%s", a->message);
-	(void)snprintf(u->error, sizeof(u->error), "%s%s", refused ? UPSTREAM_REJECTED : "",
+	if (refused && !u->rejected)
+		log_error(
+			"upstream: %s; keys that exist are served on; put the right one in place and reload",
+			a->message);
+	if (a->kind != LITELLM_UNAVAILABLE)
+		u->rejected = refused;
+	(void)snprintf(u->error, sizeof(u->error), "%s",
 		       refused || a->kind == LITELLM_UNAVAILABLE ? a->message : "");
 	if (call->outage)
 		breaker_failed(&u->breaker, clock_now().boot_ms,
@@ -271,6 +278,14 @@ static void upstream_name_url(const struct upstream_call *call, struct litellm_a
 		       call->upstream->url, litellm_path(call->op), words);
 }
 
+/* Wherever the answer is told of, it is the broker's credential that is at fault. */
+static void upstream_name_master(struct litellm_answer *a)
+{
+	_cleanup_(freep) char *words = xstrdup(a->message);
+
+	(void)snprintf(a->message, sizeof(a->message), UPSTREAM_REJECTED "%s", words);
+}
+
 /* One attempt is over. */
 static void upstream_on_response(void *userdata, const struct http_response *response)
 {
@@ -287,6 +302,8 @@ static void upstream_on_response(void *userdata, const struct http_response *res
 		(void)snprintf(a->message, sizeof(a->message), "%s", response->error);
 	if (a->kind == LITELLM_REFUSED && response->status == 404)
 		upstream_name_url(call, a);
+	if (a->kind == LITELLM_UNAUTHORIZED)
+		upstream_name_master(a);
 	if (a->kind == LITELLM_UNAVAILABLE)
 		a->retry_after_ms = response->retry_after_ms;
 	if (a->kind == LITELLM_UNAVAILABLE && response->failure != HTTP_NOT_SENT)
@@ -391,6 +408,11 @@ bool upstream_reachable(const struct upstream *u, int64_t *ret_since_ms)
 	if (ret_since_ms)
 		*ret_since_ms = u->changed_at_ms;
 	return u->reachable;
+}
+
+bool upstream_is_rejected(const struct upstream *u)
+{
+	return u->rejected;
 }
 
 const char *upstream_last_error(const struct upstream *u)

@@ -64,5 +64,7 @@ void upstream_cancel(struct upstream_call *call);
 /* False once calls fail and until one is answered again; `ret_since_ms` (wall) may be NULL. For
  * `status`. */
 bool upstream_reachable(const struct upstream *u, int64_t *ret_since_ms);
+/* Does upstream take the master key for wrong, as far as it has said? */
+bool upstream_is_rejected(const struct upstream *u);
 /* Why the last call failed, without credentials; "" if it did not. */
 const char *upstream_last_error(const struct upstream *u);

@@ -17,9 +17,9 @@ static long activation_number(const char *name)
 	return text ? strtol(text, NULL, 10) : 0;
 }
 
-static bool activation_keep(int fd, const char *const paths[HANDOVER_N], int ret[HANDOVER_N])
+static bool activation_keep(int fd, const char *const paths[], size_t n, int ret[])
 {
-	for (size_t i = 0; i < HANDOVER_N; i++) {
+	for (size_t i = 0; i < n; i++) {
 		if (ret[i] >= 0 || !handover_is(fd, paths[i]))
 			continue;
 		ret[i] = fd;
@@ -28,21 +28,23 @@ static bool activation_keep(int fd, const char *const paths[HANDOVER_N], int ret
 	return false;
 }
 
-int activation_take(const char *const paths[HANDOVER_N], int ret[HANDOVER_N])
+int activation_take(const char *const paths[], size_t n, int ret[])
 {
-	long n = activation_number("LISTEN_PID") == getpid() ? activation_number("LISTEN_FDS") : 0;
+	long passed =
+		activation_number("LISTEN_PID") == getpid() ? activation_number("LISTEN_FDS") : 0;
 	int found = 0;
 
-	for (size_t i = 0; i < HANDOVER_N; i++)
+	for (size_t i = 0; i < n; i++)
 		ret[i] = -1;
-	for (int fd = ACTIVATION_FIRST_FD; fd < ACTIVATION_FIRST_FD + n && n <= ACTIVATION_MAX;
-	     fd++) {
-		if (activation_keep(fd, paths, ret)) {
+	for (int fd = ACTIVATION_FIRST_FD;
+	     fd < ACTIVATION_FIRST_FD + passed && passed <= ACTIVATION_MAX; fd++) {
+		if (activation_keep(fd, paths, n, ret)) {
 			found++;
 			continue;
 		}
 		log_warning(
-			"a socket that the service manager passed is none of ours: %s and %s are",
+			"a socket that the service manager passed is none of ours: %s, %s and those "
+			"of listen sections are",
 			paths[0], paths[1]);
 		(void)close(fd);
 	}

@@ -8,4 +8,4 @@
  * close-on-exec and non-blocking, and closes the others; ret[i] is -1 where there is none. Takes
  * the variables out of the environment, so it works once. The number of sockets found.
  */
-int activation_take(const char *const paths[HANDOVER_N], int ret[HANDOVER_N]);
+int activation_take(const char *const paths[], size_t n, int ret[]);

@@ -221,6 +221,7 @@ static void config_env_static(const struct config_env *env, struct config *c, st
 	if (p->mode != PROFILE_STATIC) {
 		option_clear_section(SECTION_PROFILE, p);
 		option_clear_section(SECTION_KEY, p);
+		option_clear_section(SECTION_TEAM, p);
 		option_clear_origins(&p->origins);
 	}
 	free(TAKE(p->key_file));

@@ -74,26 +74,31 @@ static void config_file_take_profile(const struct config_file_context *ctx, cfg_
 	if (!p)
 		return;
 	config_file_take_section(ctx, SECTION_PROFILE, cfg, p);
-	config_file_take_section(ctx, SECTION_KEY,
-				 cfg_getsec(cfg, option_section_name(SECTION_KEY)), p);
+	for (int i = SECTION_KEY; i <= SECTION_TEAM; i++) {
+		enum option_section section = (enum option_section)i;
+
+		config_file_take_section(ctx, section,
+					 cfg_getsec(cfg, option_section_name(section)), p);
+	}
 }
 
-static void config_file_take_rule(const struct config_file_context *ctx, cfg_t *cfg,
-				  struct config *c)
+static void config_file_take_rule(const struct config_file_context *ctx,
+				  enum option_section section, cfg_t *cfg, struct config *c)
 {
 	const char *name = cfg_title(cfg);
 	_cleanup_(freep) char *origin = config_file_origin(ctx, config_file_line(cfg));
 	struct rule *r = config_rule_to_change(c, name);
 
 	if (r) {
-		config_report_error(ctx->report, origin, "rule \"%s\" is already defined at %s",
-				    name, r->origin.text);
+		config_report_error(ctx->report, origin, "%s \"%s\" is already defined at %s",
+				    r->path ? "listen" : "rule", name, r->origin.text);
 		return;
 	}
-	r = config_add_rule(c, name, origin, ctx->report);
+	r = section == SECTION_RULE ? config_add_rule(c, name, origin, ctx->report)
+				    : config_add_listen(c, name, origin, ctx->report);
 	if (!r)
 		return;
-	config_file_take_section(ctx, SECTION_RULE, cfg, r);
+	config_file_take_section(ctx, section, cfg, r);
 	if (option_was_set(option_find(SECTION_RULE, "user"), r) &&
 	    option_was_set(option_find(SECTION_RULE, "uid"), r))
 		config_report_error(ctx->report, origin, "rule \"%s\" names both user and uid",
@@ -103,7 +108,6 @@ static void config_file_take_rule(const struct config_file_context *ctx, cfg_t *
 static void config_file_take(const struct config_file_context *ctx, cfg_t *cfg, struct config *c)
 {
 	const char *profile = option_section_name(SECTION_PROFILE);
-	const char *rule = option_section_name(SECTION_RULE);
 
 	config_file_take_section(ctx, SECTION_TOP, cfg, c);
 	for (int section = SECTION_UPSTREAM; section <= SECTION_LIMITS; section++)
@@ -112,8 +116,13 @@ static void config_file_take(const struct config_file_context *ctx, cfg_t *cfg, 
 			cfg_getsec(cfg, option_section_name((enum option_section)section)), c);
 	for (unsigned int i = 0; i < cfg_size(cfg, profile); i++)
 		config_file_take_profile(ctx, cfg_getnsec(cfg, profile, i), c);
-	for (unsigned int i = 0; i < cfg_size(cfg, rule); i++)
-		config_file_take_rule(ctx, cfg_getnsec(cfg, rule, i), c);
+	for (int section = SECTION_RULE; section <= SECTION_LISTEN; section++) {
+		const char *kind = option_section_name((enum option_section)section);
+
+		for (unsigned int i = 0; i < cfg_size(cfg, kind); i++)
+			config_file_take_rule(ctx, (enum option_section)section,
+					      cfg_getnsec(cfg, kind, i), c);
+	}
 }
 
 void config_file_parse(const char *path, char *text, size_t n, struct config *c,

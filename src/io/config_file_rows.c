@@ -81,7 +81,8 @@ static void config_file_unknown(const cfg_t *cfg, const char *origin, const char
 /* A section's second appearance; which kind it is, libConfuse doesn't say. */
 static void config_file_duplicate(cfg_t *cfg, const char *origin, const char *title)
 {
-	static const enum option_section kinds[] = { SECTION_PROFILE, SECTION_RULE };
+	static const enum option_section kinds[] = { SECTION_PROFILE, SECTION_RULE,
+						     SECTION_LISTEN };
 	cfg_t *first = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !first; i++)
@@ -133,7 +134,8 @@ config_file_error(cfg_t *cfg, const char *fmt, va_list ap)
 
 static cfg_opt_t config_file_section_row(enum option_section section, cfg_opt_t *sub)
 {
-	bool named = section == SECTION_PROFILE || section == SECTION_RULE;
+	bool named =
+		section == SECTION_PROFILE || section == SECTION_RULE || section == SECTION_LISTEN;
 
 	return (cfg_opt_t)CFG_SEC(option_section_name(section), sub,
 				  named ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : 0);
@@ -163,20 +165,22 @@ static cfg_opt_t *config_file_section_rows(struct config_file_context *ctx,
 cfg_t *config_file_rows_new(struct config_file_context *ctx)
 {
 	static const enum option_section in_top[] = { SECTION_UPSTREAM, SECTION_LEASE,
-						      SECTION_LIMITS, SECTION_PROFILE,
-						      SECTION_RULE };
-	cfg_opt_t *subs[ARRAY_SIZE(in_top)];
+						      SECTION_LIMITS,	SECTION_PROFILE,
+						      SECTION_RULE,	SECTION_LISTEN };
+	static const enum option_section in_profile[] = { SECTION_KEY, SECTION_TEAM };
+	cfg_opt_t *subs[ARRAY_SIZE(in_top)], *limits[ARRAY_SIZE(in_profile)];
 	size_t n, n_profile;
 	cfg_opt_t *top = config_file_section_rows(ctx, SECTION_TOP, ARRAY_SIZE(in_top), &n);
-	cfg_opt_t *key = config_file_section_rows(ctx, SECTION_KEY, 0, &n_profile);
 	cfg_t *cfg;
 
+	for (size_t i = 0; i < ARRAY_SIZE(in_profile); i++)
+		limits[i] = config_file_section_rows(ctx, in_profile[i], 0, &n_profile);
 	for (size_t i = 0; i < ARRAY_SIZE(in_top); i++) {
-		bool profile = in_top[i] == SECTION_PROFILE;
+		size_t n_sub = in_top[i] == SECTION_PROFILE ? ARRAY_SIZE(in_profile) : 0;
 
-		subs[i] = config_file_section_rows(ctx, in_top[i], profile, &n_profile);
-		if (profile)
-			subs[i][n_profile] = config_file_section_row(SECTION_KEY, key);
+		subs[i] = config_file_section_rows(ctx, in_top[i], n_sub, &n_profile);
+		for (size_t k = 0; k < n_sub; k++)
+			subs[i][n_profile + k] = config_file_section_row(in_profile[k], limits[k]);
 		top[n + i] = config_file_section_row(in_top[i], subs[i]);
 	}
 	/* an unknown key is reported by the error function, and CFGF_KEYSTRVAL lets the parser go
@@ -185,7 +189,8 @@ cfg_t *config_file_rows_new(struct config_file_context *ctx)
 	/* it has copied all rows */
 	for (size_t i = 0; i < ARRAY_SIZE(in_top); i++)
 		free(subs[i]);
-	free(key);
+	for (size_t i = 0; i < ARRAY_SIZE(in_profile); i++)
+		free(limits[i]);
 	free(top);
 	if (!cfg)
 		abort();

@@ -66,13 +66,42 @@ static void config_init_profile(FILE *out, const struct profile *p, bool explain
 	if (p->mode == PROFILE_STATIC && !p->key_file)
 		fprintf(out,
 			"\t# its key is in OPENAI_API_KEY; key_file would take it from a file\n");
-	if (explain || config_value_any(SECTION_KEY, p)) {
-		config_init_comment(out, "\t", option_section_help(SECTION_KEY));
-		fprintf(out, "\tkey {\n");
-		config_init_section(out, SECTION_KEY, p, "\t\t", explain, true);
+	for (int i = SECTION_KEY; i <= SECTION_TEAM; i++) {
+		enum option_section section = (enum option_section)i;
+
+		if (!explain && !config_value_any(section, p))
+			continue;
+		config_init_comment(out, "\t", option_section_help(section));
+		fprintf(out, "\t%s {\n", option_section_name(section));
+		config_init_section(out, section, p, "\t\t", explain, true);
 		fprintf(out, "\t}\n");
 	}
 	fprintf(out, "}\n");
+}
+
+static void config_init_rules(FILE *out, enum option_section section, const struct rule *rules,
+			      size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		fprintf(out, "%s \"%s\" {\n", option_section_name(section), rules[i].name);
+		config_init_section(out, section, &rules[i], "\t", i == 0, true);
+		fprintf(out, "}\n");
+	}
+}
+
+/* Of a section that there is none of. */
+static void config_init_example(FILE *out, enum option_section section, const char *name)
+{
+	fprintf(out, "#%s \"%s\" {\n", option_section_name(section), name);
+	for (size_t i = 0; i < option_count(); i++) {
+		const struct option *o = option_at(i);
+
+		if (o->section != section)
+			continue;
+		config_init_comment(out, "", o->help);
+		fprintf(out, "#\t%s = %s\n", o->name, o->fallback ? o->fallback : o->example);
+	}
+	fprintf(out, "#}\n");
 }
 
 static void config_init_write(FILE *out, const struct config *c)
@@ -103,11 +132,12 @@ static void config_init_write(FILE *out, const struct config *c)
 		config_init_profile(out, &c->profiles[i], i == 0);
 	fprintf(out, "\n");
 	config_init_comment(out, "", option_section_help(SECTION_RULE));
-	for (size_t i = 0; i < c->n_rules; i++) {
-		fprintf(out, "rule \"%s\" {\n", c->rules[i].name);
-		config_init_section(out, SECTION_RULE, &c->rules[i], "\t", i == 0, true);
-		fprintf(out, "}\n");
-	}
+	config_init_rules(out, SECTION_RULE, c->rules, c->n_rules);
+	fprintf(out, "\n");
+	config_init_comment(out, "", option_section_help(SECTION_LISTEN));
+	config_init_rules(out, SECTION_LISTEN, c->listens, c->n_listens);
+	if (c->n_listens == 0)
+		config_init_example(out, SECTION_LISTEN, "web");
 }
 
 /* Takes `fd` over. */

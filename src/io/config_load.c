@@ -14,6 +14,7 @@
 #include "core/url.h"
 #include "io/config_file.h"
 #include "io/config_timing.h"
+#include "io/config_units.h"
 #include "io/paths.h"
 #include "io/secret_file.h"
 
@@ -246,6 +247,7 @@ int config_load(const struct config_request *req, struct config **ret)
 		return CONFIG_E_INVALID;
 	}
 	config_judge(c);
+	config_units_judge(c);
 	*ret = TAKE(c);
 	return 0;
 }

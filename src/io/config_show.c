@@ -96,9 +96,13 @@ static void config_show_profile(FILE *out, const struct config *c, const struct 
 
 	config_show_head(out, "profile", p->name, p->origin.text);
 	config_show_section(out, SECTION_PROFILE, p, "    ");
-	if (config_value_any(SECTION_KEY, p)) {
-		fprintf(out, "    key {\n");
-		config_show_section(out, SECTION_KEY, p, "        ");
+	for (int i = SECTION_KEY; i <= SECTION_TEAM; i++) {
+		enum option_section section = (enum option_section)i;
+
+		if (!config_value_any(section, p))
+			continue;
+		fprintf(out, "    %s {\n", option_section_name(section));
+		config_show_section(out, section, p, "        ");
 		fprintf(out, "    }\n");
 	}
 	fprintf(out, "    # base URL handed out: %s\n", url ? url : "none");
@@ -106,6 +110,17 @@ static void config_show_profile(FILE *out, const struct config *c, const struct 
 		fprintf(out, "    # the provider's key: (set, from %s)\n",
 			p->key_file ? p->key_file : "OPENAI_API_KEY");
 	fprintf(out, "}\n");
+}
+
+static void config_show_rules(FILE *out, enum option_section section, const struct rule *rules,
+			      size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		config_show_head(out, option_section_name(section), rules[i].name,
+				 rules[i].origin.text);
+		config_show_section(out, section, &rules[i], "    ");
+		fprintf(out, "}\n");
+	}
 }
 
 void config_show(FILE *out, const struct config *c)
@@ -120,11 +135,8 @@ void config_show(FILE *out, const struct config *c)
 	}
 	for (size_t i = 0; i < c->n_profiles; i++)
 		config_show_profile(out, c, &c->profiles[i]);
-	for (size_t i = 0; i < c->n_rules; i++) {
-		config_show_head(out, "rule", c->rules[i].name, c->rules[i].origin.text);
-		config_show_section(out, SECTION_RULE, &c->rules[i], "    ");
-		fprintf(out, "}\n");
-	}
+	config_show_rules(out, SECTION_RULE, c->rules, c->n_rules);
+	config_show_rules(out, SECTION_LISTEN, c->listens, c->n_listens);
 	for (size_t i = 0; i < c->n_warnings; i++)
 		fprintf(out, "# warning: %s\n", c->warnings[i]);
 }

@@ -1,4 +1,4 @@
-/* Two descriptors and what files they were bound to. Both ends are non-blocking: a stopped instance
+/* Descriptors and what files they were bound to. Both ends are non-blocking: a stopped instance
  * keeps nobody waiting. */
 #include "io/handover.h"
 
@@ -13,7 +13,7 @@
 
 union handover_control {
 	struct cmsghdr header; /* for its alignment */
-	char bytes[CMSG_SPACE(sizeof(int) * HANDOVER_N)];
+	char bytes[CMSG_SPACE(sizeof(int) * HANDOVER_MAX)];
 };
 
 static bool handover_is_ours(int fd)
@@ -24,24 +24,30 @@ static bool handover_is_ours(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.uid == geteuid();
 }
 
-void handover_answer(int fd, const int sockets[HANDOVER_N],
-		     const struct handover_place places[HANDOVER_N])
+void handover_answer(int fd, const int sockets[], const struct handover_place places[], size_t n)
 {
-	struct handover_place sent[HANDOVER_N];
-	struct iovec data = { .iov_base = sent, .iov_len = sizeof(sent) };
+	struct handover_place sent[HANDOVER_MAX] = { 0 };
+	int passed[HANDOVER_MAX];
+	struct iovec data = { .iov_base = sent };
 	union handover_control control = { 0 };
 	struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1 };
 	struct cmsghdr *header;
+	size_t count = 0;
 
-	memcpy(sent, places, sizeof(sent));
+	for (size_t i = 0; i < n; i++)
+		if (sockets[i] >= 0) {
+			sent[count] = places[i];
+			passed[count++] = sockets[i];
+		}
+	data.iov_len = sizeof(*sent) * MAX_OF(count, (size_t)HANDOVER_OWN);
 	if (sockets[HANDOVER_CLIENT] >= 0 && sockets[HANDOVER_ADMIN] >= 0) {
 		m.msg_control = control.bytes;
-		m.msg_controllen = sizeof(control.bytes);
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * count);
 		header = CMSG_FIRSTHDR(&m);
 		header->cmsg_level = SOL_SOCKET;
 		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof(int) * HANDOVER_N);
-		memcpy(CMSG_DATA(header), sockets, sizeof(int) * HANDOVER_N);
+		header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+		memcpy(CMSG_DATA(header), passed, sizeof(int) * count);
 	}
 	if (handover_is_ours(fd))
 		(void)sendmsg(fd, &m,
@@ -75,54 +81,74 @@ bool handover_is(int fd, const char *path)
 	       strncmp(name.sun_path, path, sizeof(name.sun_path)) == 0;
 }
 
-/* The descriptors of a message; those that are no pair are closed. */
-static int handover_descriptors(struct msghdr *m, int ret[HANDOVER_N])
+/* The descriptors of a message; how many. */
+static size_t handover_descriptors(struct msghdr *m, int ret[HANDOVER_MAX])
 {
-	int found[HANDOVER_N];
 	size_t n = 0;
 
 	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
 		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
 			continue;
 		n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		n = MIN_OF(n, (size_t)HANDOVER_N); /* no more fit into the buffer */
-		memcpy(found, CMSG_DATA(h), n * sizeof(int));
+		n = MIN_OF(n, (size_t)HANDOVER_MAX); /* no more fit into the buffer */
+		memcpy(ret, CMSG_DATA(h), n * sizeof(int));
 	}
-	if (n == HANDOVER_N) {
-		memcpy(ret, found, sizeof(found));
+	return n;
+}
+
+/* What was received, and how far it is sorted. */
+struct handover_answer {
+	int sockets[HANDOVER_MAX];
+	struct handover_place places[HANDOVER_MAX];
+	size_t n;
+};
+
+/* Each goes where its path is; what nobody wants is closed. */
+static int handover_sort(struct handover_answer *a, const char *const paths[], size_t n, int ret[],
+			 struct handover_place ret_places[])
+{
+	int found[HANDOVER_MAX];
+
+	for (size_t i = 0; i < HANDOVER_MAX; i++)
+		found[i] = -1;
+	for (size_t i = 0; i < n; i++) {
+		for (size_t j = 0; j < a->n && found[i] < 0; j++)
+			if (a->sockets[j] >= 0 && handover_is(a->sockets[j], paths[i])) {
+				ret_places[i] = a->places[j];
+				found[i] = take_fd(&a->sockets[j]);
+			}
+	}
+	for (size_t j = 0; j < a->n; j++)
+		fd_close(&a->sockets[j]);
+	if (found[HANDOVER_CLIENT] >= 0 && found[HANDOVER_ADMIN] >= 0) {
+		memcpy(ret, found, sizeof(int) * n);
 		return 0;
 	}
 	for (size_t i = 0; i < n; i++)
-		(void)close(found[i]);
-	return n == 0 ? -ENOENT : -EBADMSG;
+		fd_close(&found[i]);
+	return -EADDRNOTAVAIL; /* another configuration's */
 }
 
-int handover_take(int fd, const char *const paths[HANDOVER_N], int ret[HANDOVER_N],
-		  struct handover_place ret_places[HANDOVER_N])
+int handover_take(int fd, const char *const paths[], size_t n, int ret[],
+		  struct handover_place ret_places[])
 {
-	struct iovec data = { .iov_base = ret_places, .iov_len = sizeof(*ret_places) * HANDOVER_N };
+	struct handover_answer a;
+	struct iovec data = { .iov_base = a.places, .iov_len = sizeof(a.places) };
 	union handover_control control = { 0 };
 	struct msghdr m = { .msg_iov = &data,
 			    .msg_iovlen = 1,
 			    .msg_control = control.bytes,
 			    .msg_controllen = sizeof(control.bytes) };
-	int sockets[HANDOVER_N];
-	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	int r;
+	ssize_t got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 
-	if (n <= 0)
-		return n < 0 ? -errno : -ECONNRESET;
-	r = handover_descriptors(&m, sockets);
-	if (r < 0)
-		return r;
-	if ((size_t)n != data.iov_len)
-		r = -EBADMSG;
-	for (size_t i = 0; i < HANDOVER_N; i++)
-		if (!handover_is(sockets[i], paths[i]))
-			r = -EADDRNOTAVAIL; /* another configuration's */
-	if (r == 0)
-		memcpy(ret, sockets, sizeof(sockets));
-	for (size_t i = 0; i < HANDOVER_N && r < 0; i++)
-		(void)close(sockets[i]);
-	return r;
+	if (got <= 0)
+		return got < 0 ? -errno : -ECONNRESET;
+	a.n = handover_descriptors(&m, a.sockets);
+	if (a.n == 0)
+		return -ENOENT;
+	if ((size_t)got == sizeof(*a.places) * a.n)
+		return handover_sort(&a, paths, n, ret, ret_places);
+	for (size_t i = 0; i < a.n; i++)
+		(void)close(a.sockets[i]);
+	return -EBADMSG;
 }

@@ -17,11 +17,14 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "core/cgroup.h"
 
 #define PROCESS_STAT_MAX 1024	/* a stat line: a name of at most 64 bytes and 51 numbers */
 #define PROCESS_STATUS_MAX 1024 /* of /proc/PID/status; the uids are near its beginning */
 #define PROCESS_PARENT_FIELD 4
 #define PROCESS_START_FIELD 22
+#define PROCESS_STATUS_MAX 1024	 /* its uids are among the first lines */
+#define PROCESS_CGROUP_MAX 16384 /* a path of v2, and short ones of the v1 hierarchies */
 
 int process_open(pid_t pid)
 {
@@ -133,6 +136,21 @@ int process_pid_of(int pidfd, pid_t *ret)
 	if (pid < 0)
 		return -ESRCH;
 	*ret = pid;
+	return 0;
+}
+
+int process_units(pid_t pid, char ret_unit[PEER_UNIT_SIZE], char ret_user_unit[PEER_UNIT_SIZE])
+{
+	char path[32], text[PROCESS_CGROUP_MAX];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid); /* fits */
+	r = process_read_file(path, text, sizeof(text));
+	if (r < 0)
+		return r;
+	if (strlen(text) == sizeof(text) - 1)
+		return -E2BIG; /* perhaps cut: a path must not look shorter than it is */
+	cgroup_units(text, ret_unit, ret_user_unit);
 	return 0;
 }
 

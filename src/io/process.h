@@ -20,6 +20,9 @@ int process_uids(pid_t pid, uid_t *ret_real, uid_t *ret_effective) _must_check_;
 /* The pid behind a pidfd; 0: of a foreign pid namespace. -EBADF: it is no pidfd; -ESRCH: ended and
  * forgotten. Not logged. */
 int process_pid_of(int pidfd, pid_t *ret) _must_check_;
+/* Its systemd units (core/cgroup.h). On an error both stay as they are; not logged. */
+int process_units(pid_t pid, char ret_unit[PEER_UNIT_SIZE],
+		  char ret_user_unit[PEER_UNIT_SIZE]) _must_check_;
 /* True if the process behind the pidfd has ended. */
 bool process_ended(int pidfd);
 /*

@@ -203,3 +203,16 @@ int socket_listen(const char *path, mode_t dir_mode, mode_t mode, gid_t group, i
 		return r;
 	return socket_bind(&address, mode, group, ret_fd);
 }
+
+bool socket_is_public(const char *path)
+{
+	_cleanup_(freep) char *dir = xstrdup(path);
+	struct stat st;
+
+	for (char *slash = strrchr(dir, '/'); slash && slash > dir; slash = strrchr(dir, '/')) {
+		*slash = '\0';
+		if (stat(dir, &st) == 0 && !(st.st_mode & S_IXOTH))
+			return false;
+	}
+	return true;
+}

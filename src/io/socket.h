@@ -20,5 +20,7 @@ enum socket_outcome {
  */
 int socket_listen(const char *path, mode_t dir_mode, mode_t mode, gid_t group,
 		  int *ret_fd) _must_check_;
+/* Do the modes of all directories above it let everybody through? */
+bool socket_is_public(const char *path);
 /* Does somebody answer on this path? */
 bool socket_is_served(const char *path);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "io/store_internal.h"
 #include "io/store_rows.h"
 
@@ -49,6 +50,15 @@ static int store_open_connections(struct store *s)
 	return 0;
 }
 
+/* After the first read, which opens them: they stay as long as any connection is open, since none
+ * of ours removes them (NO_CKPT_ON_CLOSE) and another program's is not the last to close. */
+static void store_learn_place(struct store *s)
+{
+	s->is_placed = true;
+	for (size_t i = 0; i < STORE_COMPANIONS; i++)
+		s->is_placed &= store_dir_companion(s->dir_fd, i, &s->companions[i]);
+}
+
 static int store_open_database(struct store *s)
 {
 	int r = store_open_connections(s);
@@ -57,7 +67,9 @@ static int store_open_database(struct store *s)
 		r = store_schema_open(s);
 	if (r == 0)
 		r = store_audit_load_head(s, &s->turn);
-	if (r != 0) {
+	if (r == 0) {
+		store_learn_place(s);
+	} else {
 		store_conn_close(&s->turn);
 		store_conn_close(&s->full);
 	}
@@ -134,7 +146,7 @@ int store_fence(struct store_conn *c)
 
 int store_check_term(struct store *s)
 {
-	return store_fence(&s->turn);
+	return store_has_moved(s) ? STORE_E_MOVED : store_fence(&s->turn);
 }
 
 int store_note_full(struct store *s, int r)
@@ -161,13 +173,35 @@ int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc)
 	return store_note_full(s, r);
 }
 
-/* An open file that nobody finds by its name any more: what is committed to it is lost. */
-static bool store_has_moved(struct store_conn *c)
+static const char *store_moved_name(const struct store *s)
 {
+	struct store_file now;
 	int moved = 0;
 
-	return sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
-	       moved;
+	if (sqlite3_file_control(s->turn.db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+	    moved)
+		return STORE_FILE;
+	for (size_t i = 0; i < STORE_COMPANIONS && s->is_placed; i++)
+		if (store_dir_companion(s->dir_fd, i, &now) &&
+		    (now.ino != s->companions[i].ino || now.dev != s->companions[i].dev))
+			return store_dir_companion_name(i);
+	return NULL;
+}
+
+/* An open file that nobody finds by its name any more: what is committed to it is lost. */
+bool store_has_moved(struct store *s)
+{
+	const char *name = s->has_moved ? NULL : store_moved_name(s);
+
+	if (name)
+		log_error("%s/%s was removed or replaced", s->dir, name);
+	s->has_moved |= name != NULL;
+	return s->has_moved;
+}
+
+int store_check_place(struct store *s)
+{
+	return store_has_moved(s) ? STORE_E_MOVED : 0;
 }
 
 int store_begin(struct store *s)
@@ -175,8 +209,6 @@ int store_begin(struct store *s)
 	int r;
 
 	assert(!s->in_turn);
-	if (store_has_moved(&s->turn))
-		return STORE_E_MOVED;
 	r = store_conn_begin(&s->turn);
 	if (r != 0)
 		return store_note_full(s, r);
@@ -224,8 +256,9 @@ int store_touch(struct store *s)
 	if (r != 0)
 		return store_note_full(s, r);
 	r = store_fence(&s->full);
+	/* a changed row: the commit of an empty transaction does not sync */
 	if (r == 0)
-		r = store_run(&s->full, store_get(&s->full, STORE_SYNC));
+		r = store_run(&s->full, store_get_for(&s->full, STORE_META_COUNT, "sync"));
 	if (r == 0)
 		r = store_conn_commit(&s->full);
 	else

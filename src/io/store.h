@@ -25,7 +25,7 @@ enum store_outcome {
 			     nothing was written */
 	STORE_E_READONLY, /* the file or its file system cannot be written; nothing was written */
 	STORE_E_FENCED,	  /* another term leads: this process must not write again */
-	STORE_E_MOVED,	  /* the file was removed or replaced: what is written to it is lost */
+	STORE_E_MOVED,	  /* one of the files was removed or replaced: what is written is lost */
 	STORE_E_NEWER,	  /* the file was written by a newer schema */
 	STORE_E_SEAL,	  /* the file was sealed with another seal key */
 	STORE_E_LED,	  /* claim: another living process leads */
@@ -81,21 +81,20 @@ typedef bool (*store_dead_fn)(const struct leader *row, void *userdata);
  */
 int store_claim(struct store *s, struct leader *self, store_dead_fn dead, void *userdata,
 		struct leader *ret_before) _must_check_;
-/*
- * Who leads the state in `dir`, of any seal key, without opening it as a store. -ENOENT: nobody
- * ever did, or it cannot be read (logged then).
- */
+/* Who leads the state in `dir`, of any seal key, without opening it as a store. -ENOENT: nobody
+ * ever did, or it cannot be read (logged then). */
 int store_peek_leader(const char *dir, struct leader *ret) _must_check_;
 /* Vacates the row if it is still ours. */
 int store_vacate(struct store *s) _must_check_;
 /* One SELECT: is our term still the current one? STORE_E_FENCED if not. */
 int store_check_term(struct store *s) _must_check_;
 uint64_t store_term(const struct store *s);
+/* STORE_E_MOVED (logged): an open file is not that of its name. Transactions look by themselves. */
+int store_check_place(struct store *s) _must_check_;
 
 /* --- the turn's transaction --- */
 
-/* Begins a write transaction and checks the fence. STORE_E_BUSY, _FULL, _READONLY, _FENCED; -errno.
- */
+/* Begins a write transaction, checks the fence. STORE_E_BUSY, _FULL, _READONLY, _FENCED, _MOVED. */
 int store_begin(struct store *s) _must_check_;
 /*
  * Commits, unless a write of the turn failed: then it rolls back and yields that failure.

@@ -43,13 +43,42 @@ int store_audit_checkpoint(struct store *s, struct audit_checkpoint *ret)
 
 	if (r != 0)
 		return r;
-	if (row.sequence != 0 && !checkpoint_is_genuine(s->keyring, &row)) {
+	if (row.sequence != 0 && !checkpoint_is_genuine(s->keyring, s->install, &row)) {
 		log_error("the audit's checkpoint at %llu was not signed by this broker",
 			  (unsigned long long)row.sequence);
 		return STORE_E_BROKEN;
 	}
 	*ret = row;
 	return 0;
+}
+
+/* Of the mac alone, by the claim's connection, outside of any turn. */
+static int store_put_checkpoint_mac(struct store_conn *c, const struct audit_checkpoint *checkpoint)
+{
+	_cleanup_(store_finalize) sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(c->db, "UPDATE audit_checkpoint SET mac = ?", -1, &stmt, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_bind_blob(stmt, 1, checkpoint->mac, HASH_SIZE, SQLITE_STATIC);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	return store_result(c, rc, "audit_checkpoint");
+}
+
+int store_checkpoint_settle(struct store *s, struct store_conn *c, const char *before)
+{
+	struct audit_checkpoint row, next;
+	int r = store_checkpoint_read(c, &row);
+
+	if (r != 0 || row.sequence == 0)
+		return r;
+	next = row;
+	checkpoint_sign(s->keyring, s->install, &next);
+	/* what nobody signed stays as it is, for a verification to find */
+	if (memcmp(next.mac, row.mac, HASH_SIZE) == 0 ||
+	    !checkpoint_is_genuine(s->keyring, before, &row))
+		return 0;
+	return store_put_checkpoint_mac(c, &next);
 }
 
 static int store_put_checkpoint(struct store *s, const struct audit_checkpoint *c)
@@ -83,7 +112,7 @@ static void store_sql_genuine(sqlite3_context *context, int n, sqlite3_value **v
 	if (ok) {
 		memcpy(row.hash, sqlite3_value_blob(values[3]), HASH_SIZE);
 		memcpy(row.mac, sqlite3_value_blob(values[4]), HASH_SIZE);
-		ok = checkpoint_is_genuine(s->keyring, &row);
+		ok = checkpoint_is_genuine(s->keyring, s->install, &row);
 	}
 	sqlite3_result_int(context, ok);
 }
@@ -166,7 +195,7 @@ int store_audit_prune(struct store *s, const struct store_audit_prune *what,
 		checkpoint.count += c.n_rows;
 		checkpoint.pruned_at_ms = clock_now().wall_ms;
 		memcpy(checkpoint.hash, c.hash, HASH_SIZE);
-		checkpoint_sign(s->keyring, &checkpoint);
+		checkpoint_sign(s->keyring, s->install, &checkpoint);
 		r = store_put_checkpoint(s, &checkpoint);
 		r = r != 0 ? r : store_prune_delete(s, checkpoint.sequence);
 	}

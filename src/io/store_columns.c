@@ -98,6 +98,8 @@ static const struct store_column store_key_columns[] = {
 	STORE_COLUMN(key_row, expires_at_ms),
 	STORE_COLUMN(key_row, changed_at_ms),
 	STORE_COLUMN(key_row, delete_at_ms),
+	STORE_COLUMN(key_row, dead),
+	STORE_COLUMN(key_row, settings),
 };
 
 static const struct store_column store_lease_columns[] = {

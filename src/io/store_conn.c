@@ -47,14 +47,13 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 	[STORE_INSTANCES] = { "SELECT", &store_table_instance, "FROM instance" },
 	[STORE_META_GET] = { "SELECT value FROM meta WHERE name = ?", NULL, "" },
 	[STORE_META_PUT] = { "REPLACE INTO meta (name, value) VALUES (?, ?)", NULL, "" },
-	/* a changed row: the commit of an empty transaction does not sync */
-	[STORE_SYNC] = { "INSERT INTO meta (name, value) VALUES ('sync', '1') ON CONFLICT (name) DO"
-			 " UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
-			 NULL, "" },
+	[STORE_META_COUNT] = { "INSERT INTO meta (name, value) VALUES (?, '1') ON CONFLICT (name)"
+			       " DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
+			       NULL, "" },
 	[STORE_KEY_PUT] = { "REPLACE INTO key (", &store_table_key,
-			    ", secret) VALUES (?, ?, ?, ?4, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+			    ", secret) VALUES (?, ?, ?, ?4, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
 			    " CASE WHEN ?4 = 'deleted' THEN NULL"
-			    " ELSE coalesce(?17, (SELECT secret FROM key WHERE id = ?1)) END)" },
+			    " ELSE coalesce(?19, (SELECT secret FROM key WHERE id = ?1)) END)" },
 	[STORE_KEY_SECRET] = { "SELECT secret FROM key WHERE id = ?", NULL, "" },
 	[STORE_KEYS] = { "SELECT", &store_table_key, "FROM key WHERE state <> 'deleted'" },
 	[STORE_KEYS_ALL] = { "SELECT", &store_table_key, "FROM key" },
@@ -94,7 +93,8 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 	[STORE_AUDIT_FIND] = { "SELECT", &store_table_audit,
 			       "FROM audit WHERE sequence > ?1 AND sequence <= ?2"
 			       " AND (?3 IS NULL OR wall_ms >= ?3) AND (?4 IS NULL OR wall_ms < ?4)"
-			       " AND (?5 IS NULL OR uid = ?5) AND (?6 IS NULL OR unit = ?6)"
+			       " AND (?5 IS NULL OR uid = ?5) AND (?6 IS NULL OR"
+			       " instr('/' || unit || '/', '/' || ?6 || '/'))"
 			       " AND (?7 IS NULL OR profile = ?7) AND (?8 IS NULL OR lease = ?8)"
 			       " AND (?9 IS NULL OR event = ?9) AND (?10 IS NULL OR outcome = ?10)"
 			       " AND (?11 IS NULL OR key_tag = ?11) ORDER BY sequence" },
@@ -191,6 +191,7 @@ int store_conn_open(struct store_conn *c, struct store *s, const char *synchrono
 	_cleanup_(freep) char *path = xasprintf("%s/" STORE_FILE, s->dir);
 	int rc;
 
+	c->store = s;
 	rc = sqlite3_open_v2(path, &c->db, flags, NULL);
 	if (rc == SQLITE_OK)
 		rc = store_conn_options(c->db);
@@ -309,6 +310,8 @@ int store_step(struct store_conn *c, sqlite3_stmt *stmt)
 
 void store_done(sqlite3_stmt *stmt)
 {
+	if (!stmt)
+		return;
 	/* the code of a failed step comes back here, and was handled */
 	(void)sqlite3_reset(stmt);
 	(void)sqlite3_clear_bindings(stmt);
@@ -329,6 +332,9 @@ int store_exec(struct store_conn *c, const char *sql)
 
 int store_conn_begin(struct store_conn *c)
 {
+	/* beside other files of these names somebody else may write without a lock that we see */
+	if (c->store && store_has_moved(c->store))
+		return STORE_E_MOVED;
 	return store_run(c, store_get(c, STORE_BEGIN));
 }
 
@@ -378,6 +384,9 @@ int store_conn_commit(struct store_conn *c)
 	store_done(stmt);
 	if (r != 0)
 		store_conn_rollback(c);
+	/* what was committed to a file that has lost its name is lost with this process */
+	if (r == 0 && c->store && store_has_moved(c->store))
+		r = STORE_E_MOVED;
 	return r;
 }
 

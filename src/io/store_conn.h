@@ -28,7 +28,7 @@ enum store_stmt {
 	STORE_INSTANCES,
 	STORE_META_GET,
 	STORE_META_PUT,
-	STORE_SYNC,
+	STORE_META_COUNT,
 	STORE_KEY_PUT,
 	STORE_KEY_SECRET,
 	STORE_KEYS,
@@ -53,6 +53,7 @@ struct store_table;
 
 struct store_conn {
 	sqlite3 *db;
+	struct store *store; /* whose it is; NULL: nobody's, a reader's beside the daemon */
 	sqlite3_stmt *stmts[STORE_N_STMTS];
 };
 

@@ -2,7 +2,7 @@
  * The place of the state: its directory, the modes and owners in it, and the reserve. Never opens
  * an existing database file: closing the descriptor would drop SQLite's locks on it.
  */
-#include "io/store_internal.h"
+#include "io/store_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "io/store.h"
 
 #define STORE_RESERVE_SIZE (4 << 20)
 
@@ -54,6 +55,8 @@ static int store_dir_make(const char *dir)
 		if (mkdir(path, 0700) < 0 && errno != EEXIST && errno != EISDIR) {
 			int e = errno;
 
+			if (e == ENOSPC || e == EDQUOT)
+				return STORE_E_FULL;
 			log_error("cannot make the directory %s: %s", path, strerror(e));
 			return e == EACCES || e == EPERM || e == EROFS || e == ENOTDIR
 				       ? STORE_E_ACCESS
@@ -155,6 +158,26 @@ int store_dir_files(const char *dir, int dir_fd)
 	for (size_t i = 0; i < ARRAY_SIZE(names) && r == 0; i++)
 		r = store_dir_check_file(dir, dir_fd, names[i]);
 	return r;
+}
+
+static const char *const store_companions[STORE_COMPANIONS] = { STORE_FILE "-wal",
+								STORE_FILE "-shm" };
+
+const char *store_dir_companion_name(size_t which)
+{
+	return store_companions[which];
+}
+
+bool store_dir_companion(int dir_fd, size_t which, struct store_file *ret)
+{
+	struct stat st;
+	int r = fstatat(dir_fd, store_companions[which], &st, AT_SYMLINK_NOFOLLOW);
+
+	if (r < 0 && errno != ENOENT)
+		return false;
+	*ret = r < 0 ? (struct store_file){ 0 }
+		     : (struct store_file){ .dev = st.st_dev, .ino = st.st_ino };
+	return true;
 }
 
 bool store_reserve_make(int dir_fd)

@@ -5,15 +5,19 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "io/store_columns.h"
 #include "io/store_internal.h"
+#include "io/store_rows.h"
 
 /* WAL_WRITE_LOCK's byte in the -shm file: part of SQLite's file format ("WAL-Index locks"). */
 #define STORE_WRITE_LOCK_BYTE 120
+
+#define STORE_RELOADS "reloads" /* in meta */
 
 static struct store_conn *store_light(struct store *s)
 {
@@ -31,8 +35,13 @@ static struct store_conn *store_light(struct store *s)
  * the next turn's commit meets it, if it lasts. */
 static int store_light_run(struct store_conn *c, sqlite3_stmt *stmt)
 {
-	int r = c->db ? store_run(c, stmt) : -EIO;
+	int r;
 
+	if (c->store && store_has_moved(c->store)) {
+		store_done(stmt);
+		return STORE_E_MOVED;
+	}
+	r = c->db ? store_run(c, stmt) : -EIO;
 	return r == -EIO ? STORE_E_BUSY : r;
 }
 
@@ -74,6 +83,11 @@ int store_beat_leader(struct store *s)
 	struct store_conn *c = store_light(s);
 	int r = store_light_run(c, c->db ? store_get(c, STORE_BEAT) : NULL);
 
+	/* a full disk must not look like a leader that hangs: the reserve is for this too */
+	if (r == STORE_E_FULL && !s->is_short) {
+		(void)store_note_full(s, r); /* yields r */
+		r = store_light_run(c, store_get(c, STORE_BEAT));
+	}
 	if (r != 0)
 		return r;
 	return sqlite3_changes(c->db) == 1 ? 0 : STORE_E_FENCED;
@@ -102,6 +116,22 @@ int store_read_leader(struct store *s, struct leader *ret)
 	struct store_conn *c = store_light(s);
 
 	return c->db ? store_leader_read(c, ret) : -EIO;
+}
+
+int store_count_reload(struct store *s)
+{
+	return store_turn_run(s, store_get_for(&s->turn, STORE_META_COUNT, STORE_RELOADS),
+			      SQLITE_OK);
+}
+
+int64_t store_reloads(struct store *s)
+{
+	struct store_conn *c = store_light(s);
+	char text[24];
+
+	if (!c->db || store_meta_read(c, STORE_RELOADS, text, sizeof(text)) != 0)
+		return -EIO;
+	return strtoll(text, NULL, 10);
 }
 
 /* "1: POSIX  ADVISORY  WRITE 4711 00:1f:5678 120 120" */

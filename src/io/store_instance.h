@@ -23,6 +23,10 @@ int store_each_instance(struct store *s, store_instance_fn each, void *userdata)
 /* Who leads, as the row says; pid 0: nobody. Reads likewise. */
 int store_read_leader(struct store *s, struct leader *ret) _must_check_;
 
+/* How often a leader has read the configuration again, in the life of the state. -EIO: cannot be
+ * read now. */
+int64_t store_reloads(struct store *s);
+
 /*
  * The process that holds the state's write lock, of our pid namespace; 0: nobody, or it cannot be
  * told. From /proc/locks, since asking SQLite's own lock would need its -shm file to be opened.

@@ -10,9 +10,8 @@
 
 #include "io/store.h"
 #include "io/store_conn.h"
+#include "io/store_dir.h"
 
-#define STORE_FILE "state.db"
-#define STORE_RESERVE_FILE "reserve"
 #define STORE_BUSY_MS 200	   /* BEGIN IMMEDIATE waits at most this long for another writer */
 #define STORE_OPEN_WAIT_MS 5000	   /* many processes may create one state at the same time */
 #define STORE_SCHEMA_CHECKPOINT 2  /* the version that brought audit_checkpoint */
@@ -36,7 +35,11 @@ struct store {
 	enum durability durability;
 	char *dir; /* resolved */
 	int dir_fd;
-	bool is_short; /* the reserve was given up and isn't back */
+	/* as they are from the first read on, for as long as any connection lives */
+	struct store_file companions[STORE_COMPANIONS];
+	bool is_placed; /* they are known */
+	bool has_moved; /* said */
+	bool is_short;	/* the reserve was given up and isn't back */
 
 	char install[STORE_INSTALL_SIZE];
 	char identity[SHA256_HEX_SIZE]; /* what `install` was made for */
@@ -55,18 +58,6 @@ struct store {
 	int wal_tried;		     /* as many were there at the last try to move them */
 };
 
-/* --- store_dir.c --- */
-
-int store_dir_open(const char *dir, char **ret_resolved, int *ret_fd) _must_check_;
-/* Is `type` (statfs) a file system whose locks or shared memory don't hold between hosts? Its name,
- * or NULL. */
-const char *store_network_fs(long type);
-/* Creates the database file where missing and checks its owner and mode, and its companions'. */
-int store_dir_files(const char *dir, int dir_fd) _must_check_;
-/* The 4 MiB that are given up when the disk is full. False if there is no room for them. */
-bool store_reserve_make(int dir_fd);
-void store_reserve_give_up(int dir_fd);
-
 /* --- store_schema.c --- */
 
 /* Creates what is missing; checks version, seal key and small tables before anything is written. */
@@ -84,6 +75,8 @@ int store_install_settle(struct store *s, struct store_conn *c) _must_check_;
  * what came before it; and it begins a log anew that was moved. STORE_E_*; -errno. */
 int store_touch(struct store *s) _must_check_;
 
+/* Has any of the files been removed or replaced since they were opened? Logged once. */
+bool store_has_moved(struct store *s);
 /* At the first FULL the reserve goes, so that what gives something back can still be written.
  * Yields r. */
 int store_note_full(struct store *s, int r);
@@ -101,5 +94,10 @@ int store_fence(struct store_conn *c) _must_check_;
 int store_turn_run(struct store *s, sqlite3_stmt *stmt, int rc) _must_check_;
 /* Reads the last row's sequence and hash. */
 int store_audit_load_head(struct store *s, struct store_conn *c) _must_check_;
+/*
+ * Within the claim's transaction, as the leader that it makes: signs the checkpoint anew if the
+ * install was `before` until now, or if it was signed before signatures had the install.
+ */
+int store_checkpoint_settle(struct store *s, struct store_conn *c, const char *before) _must_check_;
 /* What the trigger on DELETE FROM audit calls: without it a connection can't remove a row. */
 int store_audit_prune_functions(struct store *s, struct store_conn *c) _must_check_;

@@ -48,6 +48,8 @@ static int store_claim_write(struct store *s, const struct leader *self)
 	struct store_conn *c = &s->full;
 	int r = store_leader_write(c, self);
 
+	s->term = self->term; /* for the fence of what follows */
+	memcpy(s->holder, self->holder, sizeof(s->holder));
 	if (r == 0)
 		r = store_install_settle(s, c);
 	/* the leader before may have written since we opened; from now on no one else does */
@@ -58,6 +60,7 @@ static int store_claim_once(struct store *s, struct leader *self, store_dead_fn 
 			    void *userdata, struct leader *ret_before)
 {
 	struct store_conn *c = &s->full;
+	const uint64_t term = s->term;
 	struct leader row, next = *self;
 	int r;
 
@@ -77,16 +80,15 @@ static int store_claim_once(struct store *s, struct leader *self, store_dead_fn 
 		next.beat = 0;
 		r = store_claim_write(s, &next);
 	}
-	if (r != 0) {
+	if (r == 0)
+		r = store_conn_commit(c);
+	else
 		store_conn_rollback(c);
+	if (r != 0) {
+		s->term = term; /* the holder alone says nothing */
 		return r;
 	}
-	r = store_conn_commit(c);
-	if (r != 0)
-		return r;
 	*self = next;
-	s->term = next.term;
-	memcpy(s->holder, next.holder, sizeof(s->holder));
 	if (store_reserve_make(s->dir_fd)) /* without it a full disk is met without one */
 		s->is_short = false;
 	return 0;

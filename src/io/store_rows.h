@@ -54,6 +54,9 @@ int store_each_audit(struct store *s, uint64_t after, size_t limit, store_audit_
 /* Sequence and hash of the last row; 0 and zeroes for an empty audit. */
 void store_audit_head(const struct store *s, uint64_t *ret_sequence, uint8_t ret_hash[HASH_SIZE]);
 
+/* Within a turn: the configuration was read again, see store_reloads(). */
+int store_count_reload(struct store *s) _must_check_;
+
 /*
  * Removes at most `limit` leases that ended and `limit` keys that were deleted before `before_ms`
  * (Unix), but for each shared profile's highest generation: its number is not used again. The audit

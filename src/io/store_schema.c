@@ -108,6 +108,8 @@ static const char *const store_migrations[] = {
 		STORE_FENCED_CALL("audit_checkpoint", "UPDATE")
 			STORE_FENCED_CALL("audit_checkpoint", "DELETE"),
 
+	"ALTER TABLE key ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE key ADD COLUMN settings TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE lease ADD COLUMN ends_boot_ms INTEGER NOT NULL DEFAULT 0;",
 };
 
@@ -242,7 +244,8 @@ static void store_install_identity(struct store *s)
 	ssize_t n = fd < 0 ? 0 : read(fd, machine, sizeof(machine) - 1);
 
 	machine[n > 0 ? n : 0] = '\0';
-	s->has_machine = n > 0;
+	/* before the first boot of an image it may be empty or a word (machine-id(5)) */
+	s->has_machine = strspn(machine, "0123456789abcdef") == sizeof(machine) - 1;
 	text = xasprintf("%s\n%u\n%s", machine, (unsigned)geteuid(), s->dir);
 	crypt_sha256_hex(text, strlen(text), s->identity);
 }
@@ -268,13 +271,14 @@ static void store_install_draw(const struct store *s, char ret[STORE_INSTALL_SIZ
 
 int store_install_settle(struct store *s, struct store_conn *c)
 {
-	char identity[SHA256_HEX_SIZE], install[STORE_INSTALL_SIZE];
+	char identity[SHA256_HEX_SIZE], install[STORE_INSTALL_SIZE], before[STORE_INSTALL_SIZE];
 	int r = store_meta_read(c, "identity", identity, sizeof(identity));
 
 	if (r == 0)
 		r = store_meta_read(c, "install", install, sizeof(install));
 	if (r != 0)
 		return r;
+	memcpy(before, install, sizeof(before));
 	if (install[0] == '\0' || strcmp(identity, s->identity) != 0) {
 		store_install_draw(s, install);
 		r = store_meta_write(c, "identity", s->identity);
@@ -284,7 +288,7 @@ int store_install_settle(struct store *s, struct store_conn *c)
 			return r;
 	}
 	memcpy(s->install, install, sizeof(s->install));
-	return 0;
+	return store_checkpoint_settle(s, c, before);
 }
 
 /* --- opening --- */

@@ -1,6 +1,8 @@
 """Prints the figures that the broker must reach, beside their limits; fails if one is missed.
 
-usage: run.py [--quick]      KEYBROKER_BUILD names the binaries (default build/release)
+usage: run.py [--quick] [NAME...]      KEYBROKER_BUILD names the binaries (default build/release)
+
+NAME: one_commit, latency, acquires, neighbour, heap, idle, start_up; all of them by default.
 """
 
 import contextlib
@@ -24,10 +26,12 @@ from client import Standin  # noqa: E402
 from harness import build  # noqa: E402
 from harness.broker import MANY, Broker, rule_all  # noqa: E402
 from harness.wait import wait_until  # noqa: E402
+import neighbours  # noqa: E402
 import throughput  # noqa: E402
 from wal import commits  # noqa: E402
 
 QUICK = "--quick" in sys.argv[1:]
+NAMES = [name for name in sys.argv[1:] if not name.startswith("-")]
 PIPELINED = 16  # what one connection may have in one turn
 KIB, MIB = 1024, 1 << 20
 
@@ -48,9 +52,9 @@ class Figures:
 
 
 @contextlib.contextmanager
-def broker(litellm, durability, env=None):
+def broker(litellm, durability, env=None, config=MANY + rule_all()):
     """A running broker whose shared key is there."""
-    made = Broker(litellm, f"durability = {durability}\n{MANY}{rule_all()}", env=env)
+    made = Broker(litellm, f"durability = {durability}\n{config}", env=env)
     try:
         made.start()
         made.wait_ready()
@@ -138,6 +142,15 @@ def acquires(figures, litellm, directory):
     """Many connections at once: what a turn's one commit is worth."""
     library = compiled(directory, "slow_sync", "-D_GNU_SOURCE", "-shared", "-fPIC")
     throughput.show(figures, lambda durability, env: broker(litellm, durability, env), library, 5 if QUICK else 21)
+
+
+def neighbour(figures, litellm):
+    """One uid's greed is not another's wait; then how it would be without a limit to the requests of a second."""
+    def make(config):
+        return broker(litellm, "power_loss", config=config)
+    neighbours.show(figures, make, QUICK)
+    print("the same without a limit to requests_per_second:")
+    neighbours.show(figures, make, True, "requests_per_second = 10000000")
 
 
 def heap(figures, litellm, directory):
@@ -230,7 +243,9 @@ def main():
     if os.getloadavg()[0] > 1:
         print(f"the machine is busy (load {os.getloadavg()[0]:.1f}): times are longer than they need be")
     with tempfile.TemporaryDirectory(prefix="kb-bench-") as directory:
-        for measure in (one_commit, latency, acquires, heap, idle, start_up):
+        for measure in (one_commit, latency, acquires, neighbour, heap, idle, start_up):
+            if NAMES and measure.__name__ not in NAMES:
+                continue
             with Standin() as litellm:
                 measure(figures, litellm, *([directory] if measure in (acquires, heap, idle) else []))
     print("missed: " + ", ".join(figures.missed) if figures.missed else "all limits are met")

@@ -21,11 +21,11 @@ from harness.wait import wait_until
 HERE = pathlib.Path(__file__).resolve().parent
 MIB = 1 << 20
 # Upstream carries no request on for longer than it is delayed here (nemesis.py), which is less than burn_delete_ms.
-# No sweep and no pruning in sight: they would tidy up what the checker is after.
+# The sweep tidies up what the checker is after, so whatever it deleted must be a stray of the nemesis's.
 TIMING = {"retry_base_ms": 20, "breaker_ms": 100, "upstream_recheck_ms": 200, "delete_retry_ms": 200, "takeover_ms": 1000,
           "upstream_timeout_ms": 1500, "info_timeout_ms": 1500, "burn_delete_ms": 12000, "grace_ms": 1000,
-          "checkpoint_every_ms": 1000, "sweep_every_ms": 86400000}
-LIMITS = "limits { mints_per_minute = 1000000 connections = 100000 leases = 1000000 }\n"
+          "checkpoint_every_ms": 1000, "sweep_every_ms": 1000}
+LIMITS = "limits { mints_per_minute = 1000000 connections = 100000 leases = 1000000 requests = 1000000 requests_per_second = 1000000 }\n"
 UPSTREAM_LATE_USEC = 6_000_000  # no request is carried out later than this after the fault of upstream that delayed it
 STRANGERS = (54321, 54322)  # uids of clients, when we are root
 
@@ -88,13 +88,14 @@ class Locks(threading.Thread):
     def _look(self):
         """-> (who holds the checkpoint's lock, does it hold the writers' too?), or None."""
         try:
-            inode = f":{os.stat(self._path).st_ino}"
+            st = os.stat(self._path)
         except FileNotFoundError:
             return None
-        held = {}
+        # with the device: other file systems of this host have the same numbers
+        inode, held = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}", {}
         with open("/proc/locks", encoding="ascii") as locks:
             for words in map(str.split, locks):
-                if words[1] == "POSIX" and words[3] == "WRITE" and words[5].endswith(inode) and words[7] != "EOF":
+                if words[1] == "POSIX" and words[3] == "WRITE" and words[5] == inode and words[7] != "EOF":
                     held.setdefault(words[4], set()).update(range(int(words[6]), int(words[7]) + 1))
         return next(((pid, self.WRITE in bytes_) for pid, bytes_ in held.items() if self.CHECKPOINT in bytes_), None)
 
@@ -131,6 +132,7 @@ class Cluster:
 
     def __init__(self, plan):
         self.plan, self.root = plan, os.geteuid() == 0
+        shutil.copy(build.binary("chaos_client"), build.public_directory())  # fails before anything runs
         self.standin = Standin()
         uids = [os.getuid(), *(STRANGERS if self.root else ())]
         self.uids = [uids[i % len(uids)] for i in range(plan.clients)]
@@ -144,11 +146,11 @@ class Cluster:
         self.events = Events(self.broker.path("events"))
         self._libraries = []
         self.alive, self.ended, self.clients, self._n, self._database, self.locks = [], [], [], 0, None, None
+        self.install = ""  # by which the broker knows its keys
         self.size = int(256 + 40 * plan.minutes) * MIB
         self.mounted = self.root and subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={self.size},mode=755", "chaos", self.broker.path("state")],
             check=False, stderr=subprocess.DEVNULL).returncode == 0
-        shutil.copy(build.binary("chaos_client"), build.public_directory())
         self.env = {**self._clock_env(), **self._slow_disk_env()}
         self.env["LD_PRELOAD"] = ":".join(self._libraries)
 
@@ -198,7 +200,7 @@ class Cluster:
     def standbys(self):
         """Living instances that have said that they stand by, are not stopped nor told to end, and do not lead."""
         leader = self.leader()[1]
-        found = [one for one in self.alive if one is not leader and one.running and not one.stopped and not one.leaving]
+        found = [one for one in self.alive if one is not leader and one.running and not one.stopped and not one.gone_at]
         for one in found:
             one.ready = one.ready or "STANDBY" in one.log
         return [one for one in found if one.ready]
@@ -217,7 +219,7 @@ class Cluster:
         apart = self.plan.namespaces and self._n % 2 == 0
         prefix = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if apart else ()
         one = Instance(self.broker, f"i{self._n}", prefix, self.env)
-        one.stopped, one.ready, one.leaving, one.prefix = False, False, False, prefix
+        one.stopped, one.ready, one.gone_at, one.prefix = False, False, None, prefix
         self.alive.append(one)
         self.events.add("start", instance=one.name, pid=one.pid)
         return one
@@ -238,7 +240,8 @@ class Cluster:
     def signal(self, one, number):
         """Signals the daemon itself, also behind its prefix."""
         pid = one.pid
-        one.leaving = one.leaving or number == signal.SIGTERM
+        if number in (signal.SIGTERM, signal.SIGKILL):
+            one.gone_at = one.gone_at or now_usec()
         if one.prefix:
             with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
                 pid = int((file.read().split() or [pid])[0])
@@ -258,14 +261,23 @@ class Cluster:
             return True
         wait_until(opened, 20, "the socket")
 
+    def _wait_leader(self):
+        def what():
+            return "\n".join(["a leader", *(one.log for one in self.alive)])
+        wait_until(lambda: any("READY" in one.log or not one.running for one in self.alive), 20, what)
+        assert all(one.running for one in self.alive), what()
+
     def start(self):
         """Instances first, then clients."""
+        if self.plan.namespaces:  # the first leader is one that sees the clients' processes, and so has something to write
+            self.start_instance()
+            self._wait_leader()
         self.keep_alive()
-        wait_until(lambda: os.path.exists(self.broker.db), 20, "the state")
-        wait_until(lambda: any("READY" in one.log for one in self.alive), 20, lambda: "a leader\n" + self.alive[0].log)
+        self._wait_leader()
         self.open_doors()  # now that whoever made the socket has set its mode
         wait_until(lambda: self.query("SELECT count(*) FROM key WHERE state = 'live'")[0][0], 20,
                    lambda: "the shared key\n" + self.alive[0].log)
+        (self.install,), = self.query("SELECT value FROM meta WHERE name = 'install'")
         self._watch()
         self.locks = Locks(self.broker.db + "-shm", self.events)
         self.locks.start()
@@ -315,7 +327,7 @@ class Cluster:
         time.sleep(max(last + UPSTREAM_LATE_USEC - now_usec(), 0) / 1e6)
 
     def unsettled(self):
-        """What the broker has still to do; shared keys and burned ones may stay."""
+        """What the broker has still to do; shared keys and burned ones may stay, strays not."""
         try:
             rows = self.query(
                 "SELECT id, profile, mode, state, hash FROM key WHERE state = 'intent' OR state IN ('live', 'retiring')"
@@ -325,7 +337,9 @@ class Cluster:
         late = self.query("SELECT coalesce(max(delete_at_ms), 0) FROM key WHERE state = 'retiring' AND mode = 'dedicated'")[0][0]
         if late > time.time() * 1000:  # waits for late requests, and is blocked until then
             rows = [row for row in rows if row[3] != "retiring"]
-        return [f"key {row[0]} of {row[1]} is {row[3]}" for row in rows]
+        strays = {event["hash"] for event in self.events.all if event["kind"] == "stray"}
+        return [f"key {row[0]} of {row[1]} is {row[3]}" for row in rows] + [
+            f"stray key {key['token'][:12]} is upstream" for key in (self.standin.keys() if strays else ()) if key["token"] in strays]
 
     def keep_evidence(self):
         """Copies the place, without secrets, beside the builds: logs, events, database, and what upstream was asked; -> where."""

@@ -10,11 +10,12 @@ import threading
 import time
 
 from cluster import MIB, now_usec
+from harness.broker import key_hash
 from harness.rpc import Closed, RpcError
 
 WEIGHTS = {"kill_leader": 34, "kill_standby": 6, "kill_all": 1, "stop_leader": 10, "stop_leader_shortly": 8, "stop_standby": 6,
            "term_leader": 8, "term_standby": 3, "one_more": 4, "hup": 4, "rotate": 3, "upstream": 9, "clock": 4, "disk_full": 2,
-           "kill_client": 3, "namesake": 2}
+           "kill_client": 3, "namesake": 2, "reload": 2, "stray": 2}
 # Rules of the stand-in; none holds a request for longer than burn_delete_ms in cluster.py.
 UPSTREAM = ({"status": 503}, {"status": 500, "when": "after"}, {"hang": True}, {"drop_after": 0}, {"drop_after": 40},
             {"delay_ms": 400}, {"path": "/key/generate", "delay_ms": 2500}, {"path": "/key/generate", "delay_ms": 5000},
@@ -135,12 +136,12 @@ class Nemesis:
 
     # --- the others ---
 
-    def _at_standby(self, kind, number):
+    def _at_standby(self, kind, number, **more):
         standbys = self.cluster.standbys()
         if len(standbys) + 1 < self.cluster.plan.instances:
             return None
         one = self.random.choice(standbys)
-        event = self.events.add(kind, instance=one.name)
+        event = self.events.add(kind, instance=one.name, **more)
         self.cluster.signal(one, number)
         return event, one
 
@@ -151,9 +152,10 @@ class Nemesis:
         self._at_standby("term_standby", signal.SIGTERM)
 
     def _stop_standby(self):
-        done = self._at_standby("stop_standby", signal.SIGSTOP)
+        seconds = self.random.uniform(0.01, 1)
+        done = self._at_standby("stop_standby", signal.SIGSTOP, seconds=seconds)
         if done:
-            self._stop(done[1], self.random.uniform(0.01, 1), done[0])
+            self._stop(done[1], seconds, done[0])
 
     def _one_more(self):
         """An upgrade: start the new one, stop an old one, whichever it is."""
@@ -194,11 +196,19 @@ class Nemesis:
 
     # --- what they stand on ---
 
-    def _rotate(self):
-        self.events.add("rotate")
+    def _order(self, method, **params):
+        """An administrator's: what was acknowledged is an event of its own."""
+        event = self.events.add(method)
         with contextlib.suppress(OSError, RpcError, Closed, TimeoutError):
             with self.cluster.broker.rpc(admin=True) as connection:
-                connection.result(connection.send("rotate", profile="service", timeout_ms=1000), 1.0)
+                done = connection.result(connection.send(method, **params), 1.0)
+                self.events.add(method + "_done", of=event["at"], generation=done.get("generation"))
+
+    def _rotate(self):
+        self._order("rotate", profile="service", timeout_ms=1000)
+
+    def _reload(self):
+        self._order("reload")
 
     def _upstream(self):
         rule = {"times": -1, **self.random.choice(self.cluster.plan.rules or UPSTREAM)}
@@ -243,3 +253,10 @@ class Nemesis:
                 self.cluster.standin.add_key(f"sk-somebody-elses-{now_usec()}", key_alias=alias, user_id=f"keybroker:{install}",
                                              metadata={"keybroker": {"install": install, "intent": "x"}})
                 self.events.add("namesake", alias=alias)
+
+    def _stray(self):
+        """A key of ours that no row knows, as a lost state leaves it: the sweep's to delete."""
+        key = f"sk-stray-{now_usec()}"
+        with contextlib.suppress(OSError, ValueError):
+            self.cluster.standin.add_key(key, key_alias=key[3:], user_id="keybroker:" + self.cluster.install)
+            self.events.add("stray", hash=key_hash(key))

@@ -38,6 +38,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "live: needs a real LiteLLM (LITELLM_BASE_URL, LITELLM_MASTER_KEY)")
     config.addinivalue_line("markers", "standin(**options): how this test's stand-in is started")
     config.addinivalue_line("markers", "unsanitized: puts a library before the daemon's, which AddressSanitizer refuses")
+    config.addinivalue_line("markers", "systemd: starts a unit of a running systemd")
     config.addinivalue_line("markers", "leaky: the test itself puts a secret where the search would find it")
     plugin = HERE.parent / "no_skips.py"
     if plugin.exists() and not config.pluginmanager.has_plugin("no_skips"):
@@ -49,6 +50,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Live tests run only when they are asked for; some never with a sanitizer."""
     without = [] if config.option.markexpr else ["live"]
+    without += [] if os.path.exists("/run/systemd/system") else ["systemd"]
     with contextlib.suppress(FileNotFoundError):  # not built: each test says so
         without += ["unsanitized"] if build.is_sanitized() else []
     out = [item for item in items if any(item.get_closest_marker(name) for name in without)]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -39,12 +40,15 @@ TABLE = {
     ("rotate", "asked"): PEER | {"profile"},
     ("rotate", "ok"): KEY | {"detail"},
     ("rotate", "denied"): PEER | {"detail"},
+    ("ack", "ok"): PEER | KEY | LEASE | {"detail"},
+    ("report", "dead"): PEER | KEY | {"lease", "detail"},
     ("retire", "ok"): KEY | {"detail"},
     ("delete", "ok"): KEY | {"detail"},
     ("burn", "ok"): KEY | {"detail"},
     ("sweep", "ok"): {"key_tag", "detail"},
     ("legacy", "renamed"): KEY | {"detail"},
     ("import", "ok"): PEER | KEY | {"detail"},
+    ("team", "made"): {"detail"},
     ("audit_read", "ok"): PEER | {"detail"},
     ("audit_follow", "ok"): PEER | {"detail"},
 }
@@ -98,6 +102,15 @@ def drive_leases(broker):
     assert f"held by uid {os.getuid()}, pid {os.getpid()}" in row["detail"] and row["key_tag"]
 
 
+def die_reported(broker, litellm):
+    """A key that is gone upstream, and a report of it: was that how it was found out?"""
+    reply = broker.acquire(profile="process")
+    litellm.admin("POST", "/key/delete", {"keys": [key_hash(reply["api_key"])]})
+    with contextlib.suppress(RpcError):
+        broker.call("report", lease=reply["lease"], status=401)
+    return [row for row in seen(broker) if row["event"] == "report"]
+
+
 def drive_keys(broker, litellm):
     """Mints that go wrong, rotation, import, the sweep."""
     litellm.fail(path="/key/generate", status=400, times=1)
@@ -109,7 +122,10 @@ def drive_keys(broker, litellm):
         connection.send("acquire", profile="process")
         wait_until(lambda: len(litellm.calls("/key/generate")) > count, what="the POST")
     wait_row(broker, "retire", profile="process")
+    lease = broker.acquire()["lease"]
     broker.admin("rotate", profile="service")
+    broker.call("ack", lease=lease, generation=broker.acquire(lease=lease)["generation"])
+    wait_until(lambda: die_reported(broker, litellm), what="a death that was reported before the sweep has seen it")
     broker.admin("import", profile="service", token=OLD, alias="agents-service")
     assert wait_row(broker, "retire", profile="service")["detail"].endswith("an imported key takes its place")
     litellm.add_key(STRAY, key_alias="stray", user_id=broker.user_id)
@@ -205,6 +221,22 @@ def test_lead_row_names_who_led_before(make_broker):
     assert third["detail"] == f"term 3 of {holder}, pid {broker.pid}; term 2 of {before}, pid {pids[1]}, instance main was taken over"
 
 
+def test_first_row_of_a_term_says_whose_it_is_though_the_first_turn_is_refused(make_broker):
+    """Another process has the lock just then; the release of a lease whose process is gone waits for the same turn."""
+    broker = make_broker(timing=TIMES).start()
+    broker.wait_ready()
+    with Holder(broker) as holder:
+        holder.call("acquire", profile="service")
+        broker.kill()
+    broker.spawn(env={"KEYBROKER_FAIL": "lead.after_claim:stop"})
+    wait_until(lambda: broker.rows("SELECT term FROM leader")[0]["term"] == 2 and broker.is_stopped, what="the claim")
+    with broker.locked():
+        broker.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: "cannot be recorded now" in broker.log_since_start, what="a refused turn")
+    wait_row(broker, "release", term=2)
+    assert [row["event"] for row in broker.audit() if row["term"] == 2][:2] == ["lead", "release"]
+
+
 def test_reload_row_counts_what_changed(make_broker, litellm):
     broker = make_broker(config("service", "process", short="1h"), env=DROPIN).start()
     broker.wait_ready()
@@ -237,7 +269,7 @@ def test_denials_become_one_row_at_the_windows_end(make_broker):
         refused("denied", broker.call, "acquire", profile="closed")
         refused("denied", broker.call, "revoke", profile="service")
     denied = "SELECT event, profile, detail FROM audit WHERE outcome = 'denied' ORDER BY sequence"
-    assert [row["detail"] for row in broker.rows(denied)][:2] == ["no rule allows it", "an admin method on the clients' socket"]
+    assert [row["detail"] for row in broker.rows(denied)][:2] == ["no rule allows it, and none names the profile", "an admin method on the clients' socket"]
     wait_until(lambda: len(broker.rows(denied)) == 4, 3, "the counts")
     assert [(row["event"], row["profile"]) for row in broker.rows(denied)[2:]] == [("acquire", "closed"), ("revoke", "")]
     assert {row["detail"] for row in broker.rows(denied)[2:]} == {"4 more within a minute"}

@@ -89,8 +89,13 @@ def test_parts_and_new_rows(filled):
     assert numbers(second)[0] == numbers(first)[-1] + 1
     found = offline(filled, first + second)  # one file that is appended to
     assert found["code"] == 0 and found["rows"] == numbers(second)[-1]
-    overlapping = offline(filled, first + part + second)
-    assert (overlapping["code"], overlapping["first_bad"]) == (1, 8)  # the second begins behind row 7
+    for all_of_it in (first + part + second, part + first + second, first + second + part):  # each row counts once
+        overlapping = offline(filled, all_of_it, "--head", found["head"])
+        assert {**overlapping, "stderr": ""} == {**found, "stderr": ""}, overlapping
+    gap = offline(filled, part + second)
+    assert (gap["code"], gap["first_bad"], gap["fault"]) == (1, 8, "missing")
+    gap = offline(filled, second + part)
+    assert (gap["code"], gap["first_bad"], gap["fault"]) == (1, 8, "missing")
     assert filled.cli("audit", "export", "--from", "99999").code == 64
     assert filled.cli("audit", "export", "--from", "3", "--new").code == 64
 
@@ -136,6 +141,9 @@ def test_an_edit_of_each_column(filled, column):
     (lambda lines: lines[:9] + ["{}"] + lines[9:], 9, "impossible"),
     (lambda lines: lines[:9] + [lines[9][:-2]] + lines[10:], 9, "impossible"),
     (lambda lines: edited(lines, 9, note="x"), 9, "impossible"),
+    (lambda lines: lines[:9] + [lines[9] + '\0{"event": "hidden"}'] + lines[10:], 9, "impossible"),
+    (lambda lines: lines[:9] + [lines[9] + "\0"] + lines[10:], 9, "impossible"),
+    (lambda lines: lines[:9] + ["\0" + lines[9]] + lines[10:], 9, "impossible"),
     (lambda lines: lines[:12], 12, "missing"),
     (lambda lines: lines[:12] + lines[-1:], 12, "missing"),
     (lambda lines: lines[1:], 1, "impossible"),
@@ -144,13 +152,39 @@ def test_an_edit_of_each_column(filled, column):
     (lambda lines: edited(lines, 0, install="other"), 1, "forged"),
     # the beginning cut off, and what the export says of itself made to fit
     (lambda lines: edited(lines, 0, after=5, previous=json.loads(lines[5])["hash"])[:1] + lines[6:], 6, "forged"),
-], ids=["missing", "beginning", "swapped", "moved", "twice", "inserted", "nothing", "cut", "more", "no end", "truncated",
+], ids=["missing", "beginning", "swapped", "moved", "twice", "inserted", "nothing", "cut", "more", "hidden", "NUL", "only NUL", "no end", "truncated",
         "no begin", "empty", "outside", "install", "begin"])
 def test_tampering_with_a_file(filled, change, first_bad, fault):
     lines = export(filled)
     found = offline(filled, change(lines))
     assert (found["code"], found["fault"]) == (1, fault), found
     assert found["first_bad"] == (first_bad if first_bad is not None else len(lines) - 1), found
+
+
+@pytest.mark.parametrize("of", ["inside", "across", "behind", "before"])
+def test_exports_of_two_audits_do_not_pass_as_one(filled, of):
+    """Of the same place with the same seal key, so with the same audit key and, on most machines, the same install."""
+    one = {name: export(filled, "--from", str(first), "--to", str(last)) for name, (first, last) in {
+        "whole": (1, 20), "late": (11, 20), "early": (1, 10)}.items()}
+    filled.stop()
+    filled.start("--reset-state")
+    with filled.rpc() as connection:
+        for _ in range(ROWS):
+            connection.call("acquire")
+    other = export(filled, "--from", "5", "--to", "15")
+    if json.loads(other[0])["install"] != json.loads(one["whole"][0])["install"]:
+        pytest.skip("needs an /etc/machine-id: else the installs tell")
+    pieces, first_bad = {"inside": (one["whole"] + other, 5), "across": (other + one["whole"], 4),
+                         "behind": (one["early"] + other, 5), "before": (one["late"] + other, 10)}[of]
+    found = offline(filled, pieces)
+    assert (found["code"], found["first_bad"], found["fault"]) == (1, first_bad, "other_head"), found
+
+
+def test_exports_of_two_installs_do_not_pass_as_one(filled):
+    """The state was moved to another place: its audit goes on, and there may be a second one that goes on elsewhere."""
+    lines = export(filled, "--to", "9") + edited(export(filled, "--from", "5"), 0, install="elsewhere")
+    found = offline(filled, lines)
+    assert (found["code"], found["first_bad"], found["fault"]) == (1, 5, "other_head") and "another state" in found["message"]
 
 
 def test_truncation_with_a_matching_end_is_found_by_a_head(filled):
@@ -160,6 +194,16 @@ def test_truncation_with_a_matching_end_is_found_by_a_head(filled):
     assert offline(filled, old)["code"] == 0
     found = offline(filled, old, "--head", head)
     assert (found["code"], found["first_bad"], found["fault"]) == (1, numbers(old)[-1] + 1, "missing")
+
+
+def test_head_from_before_an_export_is_not_taken_for_checked(filled):
+    row, = filled.rows("SELECT hash FROM audit WHERE sequence = 3")
+    head = f"3:{bytes(row['hash']).hex()}"
+    late = export(filled, "--from", "10")
+    found = offline(filled, late, "--head", head)
+    assert (found["code"], found["whole"], found["first_bad"], found["fault"]) == (1, False, 3, "missing")
+    assert "could not be checked" in found["message"]
+    assert offline(filled, late + export(filled, "--to", "9"), "--head", head)["code"] == 0
 
 
 def test_another_key_verifies_nothing(filled):

@@ -102,7 +102,7 @@ def test_reading_says_on_record_what_was_asked(busy):
 
 HOSTILE = [
     {"after": -1}, {"after": "0"}, {"after": 1 << 63}, {"limit": 0}, {"limit": 51}, {"limit": True}, {"since_at_ms": -1},
-    {"since_at_ms": "2h"}, {"until_at_ms": -5}, {"uid": -1}, {"uid": 1 << 32}, {"uid": "0"}, {"unit": ""}, {"unit": "u" * 256},
+    {"since_at_ms": "2h"}, {"until_at_ms": -5}, {"uid": -1}, {"uid": 1 << 32}, {"uid": "0"}, {"unit": ""}, {"unit": "u" * 512},
     {"unit": "a\nb"}, {"unit": "a b"}, {"unit": "\u00e4.service"}, {"profile": ""}, {"profile": "p" * 64}, {"profile": "' OR 1=1 --"},
     {"profile": b"service"}, {"profile": ["service"]}, {"lease": "l" * 17}, {"lease": 7}, {"event": "e" * 32}, {"event": "\x1b[2J"},
     {"event": {"a": 1}}, {"outcome": "o" * 32}, {"outcome": "a\0b"}, {"key_hash": "0" * 63}, {"key_hash": "0" * 65},

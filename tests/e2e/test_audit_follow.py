@@ -263,7 +263,7 @@ def test_command_prints_rows_as_they_come_and_ends_by_interrupt(broker):
 
 def test_command_shows_what_was_first_and_lines_for_people(broker):
     with broker.cli_running("audit", "follow", "--since", "1h") as command:
-        assert command.stdout.readline().split() == ["SEQ", "TIME", "EVENT", "OUTCOME", "PROFILE", "UID/PID", "LEASE,", "DETAIL"]
+        assert command.stdout.readline().split() == ["SEQ", "TIME", "EVENT", "OUTCOME", "PROFILE", "UID/PID", "UNIT", "LEASE,", "DETAIL"]
         assert command.stdout.readline().split()[3:5] == ["lead", "ok"]
         lease = broker.acquire()["lease"]
         line = wait_until(lambda: next((text for text in iter(command.stdout.readline, "") if lease in text), None))

@@ -56,3 +56,17 @@ def test_head_is_logged_whatever_the_log_level(make_broker):
     wait_until(lambda: heads(broker), 10, "the head")
     broker.stop()
     assert "READY" not in broker.log and len(heads(broker)) == 2
+
+
+@pytest.mark.parametrize("method", ["audit_verify", "audit_export", "audit_key"])
+def test_head_of_an_answer_is_on_the_disk(make_broker, method):
+    """Not only within the 100 ms that a power cut may take back."""
+    broker = make_broker("durability = crash\n" + MANY + rule_all(), env=DROPIN, timing={"power_sync_ms": 600000}).start()
+    broker.wait_ready()
+    syncs = "SELECT value FROM meta WHERE name = 'sync'"
+    before = broker.rows(syncs)
+    broker.acquire()
+    assert broker.rows(syncs) == before, "else nothing is proved below"
+    head = broker.admin(method)
+    assert (head["sequence"], head["hash"]) == stored(broker)[-1]
+    assert broker.rows(syncs) != before

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 
 import pytest
 
 from harness import audit, build, tamper
-from harness.broker import DROPIN, rule_all
+from harness.broker import DROPIN, machine_id, rule_all
 from harness.rpc import Closed, RpcError
 from harness.wait import wait_until
 
@@ -50,7 +51,7 @@ def checkpoint(broker):
 def verify(broker, *args):
     """-> what `audit verify --json` says, and its exit code."""
     done = broker.cli("audit", "verify", "--json", *args)
-    assert done.code in (0, 1), done
+    assert done.code in (0, 1, 2), done
     return {"code": done.code, "stderr": done.stderr, **json.loads(done.stdout)}
 
 
@@ -72,7 +73,7 @@ def test_rest_verifies_from_a_signed_checkpoint(filled):
     assert first(filled) == 31
     row = checkpoint(filled)
     assert (row["sequence"], row["count"]) == (30, 30)
-    assert bytes(row["mac"]) == audit.checkpoint_mac(filled.seal_key, row)
+    assert bytes(row["mac"]) == audit.checkpoint_mac(filled.seal_key, row, filled.install)
     assert bytes(row["hash"]).hex() == json.loads(lines[30])["hash"]
     found = verify(filled, *[word for head in heads for word in ("--head", head)])
     assert (found["code"], found["first"], found["pruned"]) == (0, 31, 30)
@@ -114,13 +115,76 @@ def test_what_came_since_the_export_stays(filled):
 
 
 def test_head_from_before_the_prune(filled):
-    """A head that lies behind the checkpoint cannot be held against anything, and that is said."""
+    """A head that lies behind the checkpoint cannot be held against anything, and that is no success."""
     row, = filled.rows("SELECT hash FROM audit WHERE sequence = 10")
     head = f"10:{bytes(row['hash']).hex()}"
     assert verify(filled, "--head", head)["code"] == 0
     filled.cli("audit", "prune", "--before", "11d", "--not-exported").ok()
     found = verify(filled, "--head", head)
-    assert found["code"] == 0 and "head 10 is older than the first row here, 31" in found["stderr"]
+    assert (found["code"], found["whole"], found["heads_unproven"]) == (2, True, 1)
+    assert "head 10 could not be checked: the rows up to 30 were pruned" in found["stderr"]
+    assert "NOT PROVEN" in filled.cli("audit", "verify", "--head", head).stdout
+    newest = verify(filled)["head"]
+    assert verify(filled, "--head", newest)["code"] == 0
+    assert verify(filled, "--head", newest, "--head", head)["code"] == 2
+
+
+def test_older_audit_of_the_same_seal_key_does_not_pass_for_a_head_of_the_newer(filled):
+    """Put in its place with its checkpoint it is whole: only the head can tell."""
+    filled.cli("audit", "prune", "--before", "11d", "--not-exported").ok()
+    filled.stop()
+    old = filled.path("files/old.db")
+    for end in ("", "-wal"):
+        shutil.copy(filled.db + end, old + end)
+    filled.start("--reset-state")
+    filled.stop()
+    head = verify(filled)["head"]
+    assert int(head.split(":")[0]) < 30 and verify(filled, "--head", head)["code"] == 0
+    with tamper.tampering(filled) as database:
+        database.execute("COMMIT")
+        database.execute("ATTACH ? AS old", (old,))
+        database.execute("BEGIN IMMEDIATE")
+        for table in ("audit", "audit_checkpoint"):
+            database.execute(f"DELETE FROM main.{table}")
+            database.execute(f"INSERT INTO main.{table} SELECT * FROM old.{table}")
+    assert verify(filled)["code"] == 0, "else the head below is not what tells"
+    assert verify(filled, "--head", head)["code"] == 2
+
+
+def test_checkpoint_of_another_install(filled):
+    """It is as good as none, whatever its key."""
+    filled.cli("audit", "prune", "--before", "31d", "--not-exported").ok()
+    filled.stop()
+    row = checkpoint(filled)
+    with tamper.tampering(filled) as database:
+        database.execute("UPDATE audit_checkpoint SET mac = ?", (audit.checkpoint_mac(filled.seal_key, row, "elsewhere"),))
+    found = verify(filled)
+    assert (found["code"], found["fault"]) == (1, "forged")
+    filled.start()
+    filled.stop()
+    assert verify(filled)["fault"] == "forged", "and no start makes it one"
+
+
+@pytest.mark.parametrize("install", ["", "elsewhere"], ids=["before there was one", "moved"])
+def test_checkpoint_is_signed_anew(filled, install):
+    """One of an older version, and one of a state that was moved since."""
+    filled.cli("audit", "prune", "--before", "31d", "--not-exported").ok()
+    now = filled.install
+    filled.stop()
+    row = checkpoint(filled)
+    triggers = filled.rows("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name LIKE 'audit%'")
+    with tamper.tampering(filled) as database:
+        database.execute("UPDATE audit_checkpoint SET mac = ?", (audit.checkpoint_mac(filled.seal_key, row, install),))
+        if install:
+            database.execute("UPDATE meta SET value = 'elsewhere' WHERE name IN ('identity', 'install')")
+        for trigger in triggers:
+            database.execute(trigger["sql"])
+    assert verify(filled)["code"] == 0
+    filled.start()
+    assert bytes(checkpoint(filled)["mac"]) == audit.checkpoint_mac(filled.seal_key, row, filled.install)
+    assert filled.install == now or not machine_id()
+    filled.admin("audit_prune", before_ms=now_ms(), not_exported=True)
+    assert verify(filled)["code"] == 0
 
 
 def test_unless_told_to_and_never_the_newest_row(filled):

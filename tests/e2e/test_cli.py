@@ -143,7 +143,7 @@ def test_audit_read_pages_through_everything(broker):
     assert [row["sequence"] for row in latest][:1] >= [row["sequence"] for row in rows][-6:][:1] and len(latest) == 5
 
 
-@pytest.mark.parametrize("verb", [None, "exec", "get", "list", "whoami", "status", "rotate", "revoke", "import", "audit read"])
+@pytest.mark.parametrize("verb", [None, "exec", "get", "list", "whoami", "status", "rotate", "revoke", "import", "audit", "audit read"])
 def test_help_needs_no_broker(make_broker, verb):
     broker = make_broker()
     done = broker.cli(*(verb.split() if verb else []), "--help")

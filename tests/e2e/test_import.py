@@ -118,7 +118,9 @@ def test_import_gets_the_next_number_if_somebody_had_the_key(broker, litellm, bi
         broker.call("release", lease=lease["lease"])
     broker.restart()
     assert broker.cli("import", old_token(broker, alias="something-else")).code == 0
-    assert broker.acquire()["generation"] == 2 and litellm.chat(lease["api_key"])[0] == 200
+    assert broker.acquire()["generation"] == 2
+    if bind == "process":
+        assert litellm.chat(lease["api_key"])[0] == 200, "its holder has its grace"
 
 
 @pytest.mark.parametrize("tail,warned", [("/v1", False), ("/v1/", False), ("", False), ("/", False), ("/v2", True)])

@@ -233,7 +233,8 @@ def test_sighup_with_a_bad_file_keeps_the_old_and_says_where(make_broker, text, 
 def test_reload_by_rpc_answers_what_came_of_it(make_broker):
     broker = make_broker(config=MANY + rule_all(), env=DROPIN).start()
     broker.write_config(MANY + rule_all() + 'profile "x" { mode = dedicated models = { "gpt-5" } }\n')
-    assert broker.admin("reload") == {"profiles": 3, "rules": 1}  # and nothing waits for a restart
+    assert broker.admin("reload") == {"profiles": 3, "rules": 1,  # and nothing waits for a restart
+                                      "master_key": {"source": "environment", "changed": False}}
     broker.write_config("durability = sometimes\n")
     with pytest.raises(RpcError) as refusal:
         broker.admin("reload")
@@ -369,6 +370,30 @@ def test_reset_state_says_what_becomes_of_the_old_keys(make_broker, litellm):
     assert swept[0]["detail"].startswith(name + ": ") and row_of(litellm, old) is None
 
 
+def test_reset_state_never_overwrites_an_older_copy(broker):
+    """Of two within one second, either: the copies' names have the second."""
+    directory = os.path.dirname(broker.db)
+    for count in range(1, 5):  # four starts are faster than four seconds
+        broker.restart("--reset-state")
+        copies = [name for name in os.listdir(directory) if name.startswith("old-") and name.endswith("-state.db")]
+        assert len(copies) == count, broker.log_since_start
+
+
+@pytest.mark.parametrize("text, same", [("0123456789abcdef0123456789abcdef\n", True), ("uninitialized\n", False), ("", False)])
+def test_only_an_id_of_the_machine_is_one(make_broker, text, same):
+    """Images of one build have the same word there before their first boot."""
+    need_root()
+    broker = make_broker(timing=FAST)
+    name, plain = broker.write("machine-id", text, 0o644), broker.command
+    if not os.path.exists("/etc/machine-id") or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        pytest.skip("needs mount namespaces and a file to mount over")
+    broker.command = lambda *more: ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/machine-id && exec "$@"', name, *plain(*more)]
+    broker.start()
+    install = broker.install
+    broker.restart("--reset-state")
+    assert (broker.install == install) is same
+
+
 def test_readable_seal_key_is_refused(broker):
     broker.stop()
     os.chmod(broker.path("config/keybroker/seal.key"), 0o644)
@@ -425,6 +450,51 @@ def test_full_disk_lets_no_key_out_and_service_resumes(make_broker):
         broker.stop()
 
 
+def _fill_up(broker):
+    """To the last byte, the reserve with it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(broker.path("state/keybroker/reserve"))
+    with open(broker.path("state/ballast"), "wb", 0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("state", ["new", "of a broker that was killed", "with its log, but not its index", "with another one beside it"])
+def test_start_on_a_full_disk_waits_as_a_standby(make_broker, state):
+    """An end would be repeated until the service manager gives up, and then nothing resumes by itself."""
+    need_root()
+    broker = make_broker()
+    path = broker.path("run/notify")
+    with small_disk(broker), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        lease = None
+        if state != "new":
+            broker.start()
+            broker.wait_ready()
+            lease = broker.acquire(bind="ttl")
+            broker.kill()
+        if state == "with its log, but not its index":
+            os.unlink(broker.db + "-shm")
+        with contextlib.closing(sqlite3.connect(broker.db if lease else ":memory:")) as database:
+            if state == "with another one beside it":
+                database.execute("SELECT count(*) FROM audit").fetchone()  # so the state can at least be opened
+            _fill_up(broker)
+            manager.bind(path)
+            manager.settimeout(10)
+            broker.spawn(env={"NOTIFY_SOCKET": path})
+            wait_until(lambda: "STANDBY on" in broker.log_since_start or not broker.running, what=lambda: broker.log)
+            assert "READY=1" in manager.recv(4096).decode()
+            stays(lambda: broker.running and "READY" not in broker.log_since_start, 1)
+            assert broker.log_since_start.count("cannot take over: no room") == 1
+            if state == "new":
+                broker.stop()
+                assert os.listdir(broker.path("state/keybroker")) in ([], ["state.db"])
+                return
+            os.unlink(broker.path("state/ballast"))
+            wait_until(lambda: "READY" in broker.log_since_start, what=lambda: broker.log)
+            assert broker.acquire(lease=lease["lease"])["api_key"] == lease["api_key"]
+            broker.stop()
+
+
 def test_full_disk_leaves_the_reserve_to_revocations_and_releases(make_broker, litellm):
     """Whatever else is asked for all the time, and in the same turn."""
     need_root()
@@ -448,6 +518,10 @@ def test_full_disk_leaves_the_reserve_to_revocations_and_releases(make_broker, l
         wait_until(lambda: litellm.chat(key)[0] == 401, what="its deletion")
         wait_until(lambda: broker.count("SELECT count(*) FROM key WHERE hash = ? AND state = 'deleted'", key_hash(key)) == 1,
                    what="its end on record")
+        stray = "sk-stray-of-this-install-0123456789"
+        litellm.add_key(stray, key_alias="stray", user_id=broker.user_id)
+        wait_until(lambda: broker.count("SELECT count(*) FROM audit WHERE event = 'sweep' AND key_tag = ?", broker.tag(stray)) == 1,
+                   what="the record of what the sweep deleted")
         assert broker.log.count("make room") < 30, "said, but not for each request"
 
 
@@ -470,10 +544,13 @@ def test_read_only_state_lets_no_key_out(make_broker):
         broker.wait_ready()
         broker.stop()
         subprocess.run(["mount", "-o", "remount,ro", state], check=True)
-        done = broker.run_daemon()
-        assert done.code != 0 and "READY" not in done.stderr and "read-only" in done.stderr.lower(), done
+        broker.spawn()
+        wait_until(lambda: "STANDBY on" in broker.log_since_start or not broker.running, what=lambda: broker.log)
+        stays(lambda: broker.running and "READY" not in broker.log_since_start, 1)
+        assert "the state is read-only" in broker.log_since_start
         subprocess.run(["mount", "-o", "remount,rw", state], check=True)
-        broker.start()
+        wait_until(lambda: "READY" in broker.log_since_start, what=lambda: broker.log)
+        assert broker.acquire(bind="ttl")
         broker.stop()
     finally:
         if broker.running:

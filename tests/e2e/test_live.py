@@ -43,6 +43,60 @@ def test_exec_completes_a_chat_with_the_unmodified_openai_sdk(started):
     assert done.code == 0 and done.stdout.strip(), done
 
 
+LOOP = """
+from openai import OpenAI
+client = OpenAI(max_retries=0)
+while True:
+    answer = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "ping"}])
+    print("ok" if answer.choices[0].message.content else "empty", flush=True)
+"""
+
+
+def test_unmodified_openai_sdk_survives_three_rotations_and_the_grace(make_live_broker, live):
+    python = os.environ.get("KEYBROKER_OPENAI_PYTHON")
+    if not python:
+        pytest.skip("needs KEYBROKER_OPENAI_PYTHON: a Python with the OpenAI SDK")
+    broker = make_live_broker(config=MANY + rule_all(), timing={**TIMES, "grace_ms": 2000}).start()
+    live.keys(broker.user_id)
+    broker.wait_ready(timeout=30)
+    keys = [broker.acquire()["api_key"]]
+    with broker.cli_running("exec", "--", python, broker.write("loop.py", LOOP)) as program:
+        assert program.stdout.readline() == "ok\n", program.stderr.read()
+        for _ in range(3):
+            broker.admin("rotate", profile="service")
+            keys.append(broker.acquire()["api_key"])
+            assert program.stdout.readline() == "ok\n"
+        for gone in keys[1:3]:
+            wait_gone(live, gone, 10)
+        assert [program.stdout.readline() for _ in range(10)] == ["ok\n"] * 10
+        assert row_of(live, keys[0])["key_alias"] == live.tag + ".g1"
+    wait_gone(live, keys[0], 10)
+
+
+def test_report_is_proved_by_the_real_litellm(started, live):
+    reply = started.acquire()
+    assert started.call("report", lease=reply["lease"], status=401)["state"] == "alive"
+    live.admin("POST", "/key/block", {"key": key_hash(reply["api_key"])})
+    wait_until(lambda: started.call("report", lease=reply["lease"])["state"] in ("dead", "replaced"), 10, "the proof")
+    new = started.acquire(lease=reply["lease"], timeout_ms=20000)
+    assert new["generation"] == 2 and live.chat(new["api_key"])[0] == 200
+    live.admin("POST", "/key/delete", {"keys": [key_hash(new["api_key"])]})
+    wait_until(lambda: started.call("report", lease=reply["lease"])["state"] in ("dead", "replaced"), 10, "the proof")
+
+
+def test_ack_deletes_the_old_key_and_rotate_now_all(started, live):
+    with Holder(started) as peer:
+        old = peer.call("acquire")
+        started.admin("rotate", profile="service")
+        new = peer.call("acquire", lease=old["lease"])
+        assert live.chat(old["api_key"])[0] == live.chat(new["api_key"])[0] == 200
+        peer.call("ack", lease=old["lease"], generation=2)
+        wait_gone(live, old["api_key"], 5)
+        started.admin("rotate", profile="service", now=True)
+        wait_gone(live, new["api_key"], 5)
+    assert live.chat(started.acquire()["api_key"])[0] == 200
+
+
 def test_shared_key_chats_and_cannot_manage(started, live):
     reply = started.acquire()
     assert live.chat(reply["api_key"])[0] == 200

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import signal
 import time
 
 import pytest
@@ -200,3 +201,71 @@ def test_mint_goes_on_when_the_fence_could_not_be_asked(make_broker, litellm):
             assert not litellm.calls("/key/generate") and broker.running
         assert litellm.chat(connection.result(waiting, 10)["api_key"])[0] == 200
     accounted_for(broker, litellm)
+
+
+# --- what happened is on record in the end ---
+
+def test_stray_that_was_deleted_meanwhile_has_its_row(make_broker, litellm):
+    broker = make_broker(config=BASE, env=DROPIN, timing=FAST).start()
+    broker.wait_ready()
+    stray = "sk-stray-of-this-install-0123456789"
+    broker.secrets.add(stray)
+    with broker.locked():
+        litellm.add_key(stray, key_alias="stray", user_id=broker.user_id)
+        wait_gone(litellm, stray)
+        unrecorded(broker)
+    row, = wait_until(lambda: broker.audit(event="sweep"), what="its row")
+    assert row["key_tag"] == broker.tag(stray)
+
+
+def test_who_stops_waits_a_moment_for_the_lock(make_broker):
+    broker = make_broker(timing=FAST).start()
+    with broker.locked():
+        broker.process.send_signal(signal.SIGTERM)
+        unrecorded(broker)
+    assert broker.wait() == 0
+    assert broker.rows("SELECT event FROM audit ORDER BY sequence DESC LIMIT 1")[0]["event"] == "stop"
+
+
+def test_reload_that_cannot_be_recorded_is_not_in_force(make_broker):
+    broker = make_broker(config=BASE, env=DROPIN, timing=FAST).start()
+    broker.wait_ready()
+    before = broker.call("whoami")["rules"]
+    with broker.locked():
+        broker.write_config(MANY + rule_all("changed"))
+        with pytest.raises(RpcError) as refused:
+            broker.admin("reload")
+        assert refused.value.code == "audit_unavailable" and "the old configuration stays" in str(refused.value)
+        assert broker.call("whoami")["rules"] == before
+        broker.reload()  # a signal has nobody to answer to
+        wait_until(lambda: "the old configuration stays until it can be" in broker.log, what="a word of it")
+        assert broker.call("whoami")["rules"] == before
+        assert not broker.rows("SELECT 1 FROM audit WHERE event = 'reload'")
+    wait_until(lambda: broker.call("whoami")["rules"] == ["changed"], what="the new rules")
+    assert [row["outcome"] for row in broker.audit(event="reload")] == ["ok"]
+
+
+# --- what callers are told ---
+
+ASKED = {"audit_read": {}, "audit_follow": {}, "audit_export": {}, "audit_exported": {"from": 1, "sequence": 1}, "audit_key": {},
+         "audit_verify": {}, "audit_prune": {"before_ms": 1 << 60, "not_exported": True}, "reload": {},
+         "revoke": {"profile": "service"}, "rotate": {"profile": "service"}}
+
+
+def test_who_is_refused_hears_why_and_what_to_do(make_broker):
+    broker = make_broker(config=MANY + 'rule "x" { uid = 12345 profiles = { "*" } }\n', env=DROPIN).start()
+    broker.wait_ready()
+    with broker.locked():
+        told = {}
+        for method, params in ASKED.items():
+            with pytest.raises(RpcError) as refusal:
+                broker.admin(method, **params)
+            told[method] = refusal.value
+        with pytest.raises(RpcError) as refusal:
+            broker.acquire()
+        told["denied"] = refusal.value
+        asked = broker.cli("audit", "read")
+    wrong = {name: str(error) for name, error in told.items() if error.code != "audit_unavailable"
+             or "another process holds the lock" not in str(error) or "end it" not in str(error)}
+    assert not wrong
+    assert asked.code == 75 and "holds the lock" in asked.stderr and "disk" not in asked.stderr

@@ -178,7 +178,7 @@ def test_reply_tells_that_litellm_cannot_be_reached_and_status_what_is_due(make_
 def test_shared_key_that_stays_is_said_to_stay(broker, litellm, target):
     lease = broker.acquire()
     done = broker.cli("revoke", f"--{target}", str({"lease": lease["lease"], "uid": os.getuid()}[target]))
-    assert done.ok() == "1 lease ended, 0 keys being taken down\n"
+    assert done.ok() == "1 lease ended, 0 keys taken down\n"
     assert "profile service was not revoked" in done.stderr and "`keybroker revoke --profile service`" in done.stderr
     assert "60 s" not in done.stderr and litellm.chat(lease["api_key"])[0] == 200
 

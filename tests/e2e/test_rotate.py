@@ -1,6 +1,7 @@
 """Rotation: a new key under the constant alias before the old one goes."""
 
 import os
+import time
 
 import pytest
 
@@ -94,6 +95,18 @@ def test_fixed_lease_keeps_it_to_fixed_max_only(make_broker, litellm):
         old = peer.call("acquire", refreshable=False)["api_key"]
         broker.admin("rotate", profile="service")
         wait_gone(litellm, old)
+
+
+def test_old_key_is_prolonged_while_a_fixed_lease_holds_it(make_broker, litellm):
+    broker = make_broker(timing={**QUICK, "duration_min_ms": 1000, "extend_floor_ms": 0}, env={"LITELLM_SERVICE_KEY_DURATION": "3s"}).start()
+    broker.wait_ready()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)
+        broker.admin("rotate", profile="service")
+        wait_until(lambda: time.time() * 1000 > old["expires_at_ms"] + 1500, what="a time after its first end")
+        assert litellm.chat(old["api_key"])[0] == 200
+        peer.kill()
+        wait_gone(litellm, old["api_key"])
 
 
 def test_holder_reads_the_new_key_with_its_lease(broker):
@@ -198,6 +211,36 @@ def test_exec_holds_the_old_key_until_its_program_ends(make_broker, litellm):
         stays(lambda: litellm.chat(old)[0] == 200, 1.0)
         os.kill(program.pid, 9)
         wait_gone(litellm, old)
+
+
+# Reads its environment once, as any SDK does, and calls and calls.
+UNMODIFIED = """
+import http.client, json, os, urllib.parse
+url, key = urllib.parse.urlsplit(os.environ["OPENAI_BASE_URL"]), os.environ["OPENAI_API_KEY"]
+body = json.dumps({"model": "gpt-5", "messages": [{"role": "user", "content": "ping"}]})
+while True:
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
+    connection.request("POST", url.path + "/chat/completions", body, {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    print(answer.status, flush=True)
+    answer.read()
+"""
+
+
+def test_unmodified_program_survives_three_rotations_and_the_grace(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "grace_ms": 1000}).start()
+    broker.wait_ready()
+    keys = [broker.acquire()["api_key"]]
+    with broker.cli_running("exec", "--", "/usr/bin/python3", "-c", UNMODIFIED) as program:
+        assert program.stdout.readline() == "200\n"
+        for _ in range(3):
+            broker.admin("rotate", profile="service")
+            keys.append(broker.acquire()["api_key"])
+        for gone in keys[1:3]:
+            wait_gone(litellm, gone)  # held by refreshable leases: the grace is over
+        assert [key["generation"] for key in broker.profile()["retiring"]] == [1]
+        assert [program.stdout.readline() for _ in range(200)] == ["200\n"] * 200, "since the first rotation too"
+    wait_gone(litellm, keys[0])
 
 
 def test_restart_amid_a_rotation_with_litellm_away_serves_the_live_key(make_broker, litellm):

@@ -11,11 +11,12 @@ import time
 
 import pytest
 
-from harness.broker import FAST
+from harness.broker import DROPIN, FAST, MANY, rule_all
 from harness.disk import small_disk
-from harness.instances import Instances, memory_has, mint_through_a_failover
+from harness.instances import Instance, Instances, memory_has, mint_through_a_failover
 from harness.knock import Knockers
 from harness.rpc import Closed, RpcError
+from harness.upstream import row_of
 from harness.wait import stays, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -131,21 +132,50 @@ def test_who_says_that_it_stands_by_has_the_sockets(instances):
     stays(lambda: "STANDBY" not in b.log, 0.5)
     a.signal(signal.SIGCONT)
     wait_until(lambda: "STANDBY" in b.log, what=lambda: b.log)
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     a.kill()
-    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ino == inode
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ctime_ns == made
+
+
+def test_leader_that_could_not_enter_itself_hands_its_sockets_over(instances):
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    database = sqlite3.connect(instances.broker.db, timeout=5)
+    with database:
+        database.execute("DELETE FROM instance")
+    database.close()
+    b = instances.start("b")
+    made = os.stat(instances.broker.socket).st_ctime_ns
+    a.kill()
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ctime_ns == made
+
+
+def test_standby_says_nothing_before_it_has_the_sockets(instances):
+    """Asked for longer than an answer may take."""
+    instances.broker.timing.update(handover_ms=50, stopped_ms=60000, still_ms=60000)
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    a.signal(signal.SIGSTOP)
+    b, = instances.start_together("b")
+    wait_until(lambda: instances.broker.count("SELECT count(*) FROM instance") == 2, what=lambda: b.log)
+    stays(lambda: "STANDBY" not in b.log, 1)
+    a.signal(signal.SIGCONT)
+    wait_until(lambda: "STANDBY" in b.log, what=lambda: b.log)
+    made = os.stat(instances.broker.socket).st_ctime_ns
+    a.kill()
+    assert instances.wait_leader(a) is b and os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_standby_of_a_standby_keeps_the_sockets_too(instances):
     """Who got them from the leader passes them on when that leader is long gone."""
     a, b = instances.start("a", "b")
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     a.kill()
     instances.wait_leader(a)
     c = instances.start("c")
     b.kill()
     instances.wait_leader(a, b)
-    assert instances.leader() is c and os.stat(instances.broker.socket).st_ino == inode
+    assert instances.leader() is c and os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_sockets_of_who_is_stopped_are_replaced(instances):
@@ -160,16 +190,96 @@ def test_sockets_of_who_is_stopped_are_replaced(instances):
     assert instances.broker.acquire(lease=lease["lease"])["api_key"] == lease["api_key"] and instances.leader() is c
     b.signal(signal.SIGCONT)
     wait_until(lambda: b.running and f"pid {c.pid}" in b.log, what=lambda: b.log)
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     time.sleep(0.5)  # b's look at the sockets
     c.kill()
     assert instances.broker.call("whoami") and instances.leader() is b
-    assert os.stat(instances.broker.socket).st_ino == inode
+    assert os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 @pytest.mark.parametrize("point", ["mint.after_intent", "mint.before_post", "mint.after_post", "mint.after_info"])
 def test_failover_in_the_middle_of_a_mint(make_broker, litellm, point):
     mint_through_a_failover(make_broker(timing=FAST), litellm, point)
+
+
+@pytest.mark.parametrize("end", [Instance.kill, Instance.stop], ids=lambda end: end.__name__)
+def test_reload_is_for_the_successor_too(make_broker, end):
+    """Also for one that was about to start when the configuration was read again."""
+    broker = make_broker(config=MANY + rule_all("before"), env=DROPIN, timing={**FAST, "grace_ms": 60000})
+    instances = Instances(broker)
+    try:
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        broker.write_config(MANY + rule_all("after") + 'profile "more" { mode = shared models = { "gpt-5" } }\n')
+        broker.admin("reload")
+        broker.wait_ready("more")
+        key = broker.acquire(profile="more", bind="ttl")
+        end(a)
+        assert instances.wait_leader(a) is b and broker.call("whoami")["rules"] == ["after"]
+        assert broker.acquire(lease=key["lease"])["api_key"] == key["api_key"]
+        assert "reloaded: " in b.log
+    finally:
+        instances.close()
+
+
+def test_sockets_of_another_state_stay_its_own_after_a_hand_over(pair):
+    """Who made them is dead by then."""
+    instances, a, b = pair
+    broker = instances.broker
+    a.stop()
+    assert instances.wait_leader(a) is b
+    os.mkdir(broker.path("other"), 0o700)
+    env = {**broker.env, "XDG_STATE_HOME": broker.path("other")}
+    done = subprocess.run(broker.command("--instance", "other"), env=env, check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 75 and "another broker answers there" in done.stderr, done
+    assert instances.leader() is b and "no longer this broker's" not in b.log
+
+
+def test_successor_serves_what_was_served_though_upstream_hangs(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "info_timeout_ms": 60000})
+    instances = Instances(broker)
+    try:
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        before = broker.acquire(bind="ttl")
+        litellm.fail(path="/key/info", hang=True, times=-1)
+        a.kill()
+        assert broker.acquire(bind="ttl")["api_key"] == before["api_key"] and instances.leader() is b
+        wait_until(lambda: litellm.calls("/key/info"), what="the question, which nobody waits for")
+        litellm.clear()
+    finally:
+        instances.close()
+
+
+def test_configuration_that_a_standby_read_is_on_record_when_it_leads(pair):
+    instances, a, b = pair
+    b.signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded: " in b.log, what="it")
+    a.kill()
+    assert instances.wait_leader(a) is b
+    assert [row["detail"] for row in instances.broker.audit(event="reload")] == ["SIGHUP, while this instance stood by"]
+
+
+def test_revoked_key_is_blocked_by_the_successor(make_broker, litellm):
+    """Its first POST had no answer, so it cannot be deleted yet: a late one would make it anew."""
+    broker = make_broker(timing={**FAST, "burn_delete_ms": 600000})
+    instances = Instances(broker)
+    try:
+        litellm.fail(path="/key/generate", drop_after=0, when="after", times=1)
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        key = broker.acquire(profile="service", bind="ttl")["api_key"]
+        assert litellm.chat(key)[0] == 200
+        litellm.fail(path="/key/block", hang=True, times=-1)
+        broker.admin("revoke", profile="service")
+        wait_until(lambda: litellm.calls("/key/block"), what="the attempt")
+        a.kill()
+        litellm.clear()
+        assert instances.wait_leader(a) is b
+        wait_until(lambda: litellm.chat(key)[0] == 401, what="its end")
+        assert row_of(litellm, key)["blocked"], "a late POST must meet an occupied row"
+    finally:
+        instances.close()
 
 
 def test_beats_do_not_make_the_log_grow_for_ever(instances):
@@ -195,6 +305,13 @@ def test_sockets_outlive_the_loss_of_their_directories(pair):
     assert instances.broker.call("whoami") and instances.wait_leader(a) is b
 
 
+def fill(broker, name):
+    """Not a page is left."""
+    with open(broker.path(f"state/{name}"), "wb", 0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
 @needs_root
 def test_full_disk_does_not_keep_a_standby_from_leading(make_broker):
     broker = make_broker(timing={**FAST, "checkpoint_every_ms": 60000})
@@ -203,13 +320,28 @@ def test_full_disk_does_not_keep_a_standby_from_leading(make_broker):
         a, b = instances.start("a", "b")
         broker.wait_ready()
         held = broker.acquire(bind="ttl")["lease"]
-        with open(broker.path("state/ballast"), "wb", 0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+        fill(broker, "ballast")
         a.kill()
         instances.wait_leader(a)
         assert instances.leader() is b and broker.call("release", lease=held)["released"] is True
         os.unlink(broker.path("state/ballast"))
+        instances.close()
+
+
+def test_full_disk_is_no_reason_to_replace_a_leader(make_broker):
+    broker = make_broker(timing=FAST)
+    with small_disk(broker):
+        instances = Instances(broker)
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        fill(broker, "ballast")
+        stays(lambda: a.running and b.running, 3)
+        fill(broker, "more")  # what was in reserve
+        stays(lambda: a.running and b.running, 3)
+        for name in ("ballast", "more"):
+            os.unlink(broker.path(f"state/{name}"))
+        wait_until(broker.acquire, what="service again")
+        assert instances.leader() is a and broker.admin("status")["term"] == 1
         instances.close()
 
 
@@ -263,15 +395,79 @@ def test_state_that_is_unlinked_makes_the_leader_step_down(pair):
     assert a.process.wait(5) == 75 and "removed or replaced" in a.log
 
 
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_nothing_is_acknowledged_on_a_file_that_is_gone(instances, name):
+    """The leader's own ticks are held back: it is the turn that sees it."""
+    instances.broker.timing["leader_tick_ms"] = 60000
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    with instances.broker.rpc() as connection:
+        connection.call("whoami")
+        os.unlink(os.path.join(os.path.dirname(instances.broker.db), name))
+        with pytest.raises((Closed, ConnectionResetError)):
+            connection.call("acquire", bind="ttl")
+    assert a.process.wait(5) == 75 and f"/{name} was removed or replaced" in a.log, a.log
+
+
+@pytest.mark.parametrize("end", ["removed", "replaced"])
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_idle_instances_see_that_a_file_is_gone(pair, name, end):
+    """The standby does not take over what nobody will find, either: both end, for the service manager to start anew."""
+    instances, a, b = pair
+    directory = os.path.dirname(instances.broker.db)
+    if end == "replaced":
+        shutil.copy(os.path.join(directory, name), os.path.join(directory, "new"))
+        os.rename(os.path.join(directory, "new"), os.path.join(directory, name))
+    else:
+        os.unlink(os.path.join(directory, name))
+    for instance in (a, b):
+        assert instance.process.wait(5) == 75 and f"/{name} was removed or replaced" in instance.log, instance.log
+    assert "leads now" not in b.log and "READY" not in b.log
+    c = instances.start("c")
+    instances.broker.wait_ready()
+    assert instances.leader() is c
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_standby_claims_nothing_that_is_gone(pair, name):
+    """Its ticks are held back by a stop: it is woken by the leader's end, and the claim is the first that it does."""
+    instances, a, b = pair
+    b.freeze()
+    os.unlink(os.path.join(os.path.dirname(instances.broker.db), name))
+    a.kill()
+    b.signal(signal.SIGCONT)
+    assert b.process.wait(5) == 75 and "READY" not in b.log
+
+
+def test_other_programs_may_read_and_write_the_state(pair):
+    """What sqlite3 does at its end (checkpoint, remove the log if nobody else has it) is none of this."""
+    instances, a, b = pair
+    for _ in range(3):
+        database = sqlite3.connect(instances.broker.db, timeout=5)
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with database:
+            database.execute("REPLACE INTO meta (name, value) VALUES ('elsewhere', '1')")
+        database.close()
+        assert instances.broker.cli("audit", "verify").code == 0
+        instances.broker.acquire(bind="ttl")
+    stays(lambda: a.running and b.running, 1.0)
+    a.kill()
+    assert instances.wait_leader(a) is b and instances.broker.acquire(bind="ttl")
+    b.stop()
+    assert instances.broker.cli("audit", "verify").code == 0
+    c = instances.start("c")
+    stays(lambda: c.running and instances.broker.call("whoami"), 1.0)
+
+
 def test_socket_that_was_removed_is_made_anew_and_handed_on(pair):
     instances, a, b = pair
     os.unlink(instances.broker.socket)
     wait_until(lambda: os.path.exists(instances.broker.socket) and instances.broker.call("whoami"), what="a new socket")
-    inode = os.stat(instances.broker.socket).st_ino
+    made = os.stat(instances.broker.socket).st_ctime_ns
     time.sleep(0.5)  # a standby's look
     a.kill()
     assert instances.broker.call("whoami") and instances.wait_leader(a) is b
-    assert os.stat(instances.broker.socket).st_ino == inode
+    assert os.stat(instances.broker.socket).st_ctime_ns == made
 
 
 def test_socket_that_was_replaced_is_said(pair):

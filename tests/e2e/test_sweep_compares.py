@@ -60,3 +60,28 @@ def test_stray_that_is_imported_while_another_is_deleted_stays(make_broker, lite
     wait_until(lambda: row_of(litellm, going) is None, 5, "the first deletion")
     stays(lambda: row_of(litellm, kept) is not None, 1.2)
     assert broker.acquire(bind="ttl")["api_key"] == kept and litellm.chat(kept)[0] == 200
+
+
+@pytest.mark.parametrize("status, times", [(403, 1), (500, 3)], ids=["refused", "failed"])
+def test_stray_that_cannot_be_deleted_is_in_no_other_ones_way(make_broker, litellm, status, times):
+    broker = make_broker(timing=FAST).start()
+    broker.wait_ready()
+    user_id = broker.user_id
+    broker.stop()  # so that the first sweep sees them all
+    strays = [f"sk-stray-{n}-of-this-install-0123456789" for n in range(3)]
+    litellm.fail(path="/key/delete", status=status, times=times,
+                 body={"error": {"message": "no", "type": "auth_error", "param": None, "code": str(status)}})
+    litellm.clear_calls()
+    for stray in strays:
+        broker.secrets.add(stray)
+        litellm.add_key(stray, key_alias=stray[:10], user_id=user_id)
+    broker.start()
+    wait_until(lambda: not any(row_of(litellm, stray) for stray in strays), 10, "the end of all three")
+    calls = [call for call in litellm.calls() if call["path"] in ("/key/delete", "/key/list")]
+    deletions = [call for call in calls if call["path"] == "/key/delete"]
+    kept = deletions[0]["targets"]
+    assert [call["targets"] == kept for call in deletions] == [True] * times + [False, False, True]
+    if status == 403:
+        assert calls[calls.index(deletions[0]) + 1] is deletions[1], "in the same sweep"
+    assert broker.log.count("a stray key could not be deleted (sk-stray-") == 1
+    assert len(broker.audit(event="sweep")) == 3

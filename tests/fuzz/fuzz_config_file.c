@@ -64,11 +64,14 @@ static void fuzz_round_trip(const struct config *c)
 	fuzz_check(fclose(out) == 0);
 	fuzz_check(fuzz_parse(again, text, n) == 0);
 	fuzz_same(c, again, SECTION_TOP, SECTION_LIMITS);
-	fuzz_check(c->n_profiles == again->n_profiles && c->n_rules == again->n_rules);
+	fuzz_check(c->n_profiles == again->n_profiles && c->n_rules == again->n_rules &&
+		   c->n_listens == again->n_listens);
 	for (size_t i = 0; i < c->n_profiles; i++)
-		fuzz_same(&c->profiles[i], &again->profiles[i], SECTION_PROFILE, SECTION_KEY);
+		fuzz_same(&c->profiles[i], &again->profiles[i], SECTION_PROFILE, SECTION_TEAM);
 	for (size_t i = 0; i < c->n_rules; i++)
 		fuzz_same(&c->rules[i], &again->rules[i], SECTION_RULE, SECTION_RULE);
+	for (size_t i = 0; i < c->n_listens; i++)
+		fuzz_same(&c->listens[i], &again->listens[i], SECTION_LISTEN, SECTION_LISTEN);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	started = true;
 	if (n < 2)
 		return 0;
-	fuzz_judge((enum litellm_op)(data[0] % (LITELLM_TEAM_FIND + 1)),
+	fuzz_judge((enum litellm_op)(data[0] % (LITELLM_TEAM_UPDATE + 1)),
 		   statuses[data[1] % ARRAY_SIZE(statuses)], body, n - 2);
 	fuzz_text(body, n - 2);
 	return 0;

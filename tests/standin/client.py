@@ -49,6 +49,12 @@ class Standin:
                 self._ports = [int(line) for line in file]
         return self
 
+    def change_master_key(self, master_key):
+        """Starts it again with another master key; to keep its data it needs a state file."""
+        self.stop()
+        self._command[self._command.index("--master-key") + 1] = self.master_key = master_key
+        return self.start()
+
     def stop(self):
         """Ends it; with a state file, start() goes on where it was."""
         if self._process is None:

@@ -7,14 +7,13 @@ from math import ceil
 import clock as times
 from errors import error, invalid
 from store import new_secret, token_of
-from validate import KEY_FIELDS, fields, keys_or_aliases, query_bool, query_int, require
+from validate import KEY_FIELDS, fields, keys_or_aliases, limits_error, query_bool, query_int, require
 
 ROUTES_OF_TYPE = {"llm_api": ["llm_api_routes"], "management": ["management_routes"], "read_only": ["info_routes"]}
 FORBIDDEN = "Custom API key values are disabled by your administrator. Keys must be auto-generated."
 LICENCE = ("Regenerating Virtual Keys is an Enterprise feature, You must be a LiteLLM Enterprise user to use this "
            "feature. If you have a license please set `LITELLM_LICENSE` in your env.")
 EMPTY = {"models": [], "allowed_routes": [], "metadata": {}, "aliases": {}, "config": {}, "permissions": {}}
-BUDGET_WORDS = ("hourly", "daily", "weekly", "monthly")
 
 
 class Keys:
@@ -49,14 +48,7 @@ class Keys:
 
     def _check_limits(self, values, refuse):
         """What the newer version refuses and the old one takes."""
-        budget, duration = values.get("max_budget"), values.get("budget_duration")
-        if self.errors.old:
-            return
-        if budget is not None and budget < 0:
-            text = f"max_budget must be a non-negative finite number. Received: {budget}"
-            raise refuse(400, {"error": text})
-        if duration is not None and duration not in BUDGET_WORDS and not re.match(r"\d+(mo|[smhdw])", duration):
-            text = f"Invalid budget_duration '{duration}'. Use a format like '1h', '24h', '7d', or '30d'."
+        if not self.errors.old and (text := limits_error(values)):
             raise refuse(400, {"error": text})
 
     def _check_alias(self, alias, own_token):

@@ -4,7 +4,7 @@ from math import ceil
 
 import clock as times
 from errors import detail, error
-from validate import TEAM_FIELDS, fields, query_int, require
+from validate import TEAM_FIELDS, fields, limits_error, query_int, require
 
 
 class Teams:
@@ -14,9 +14,14 @@ class Teams:
         self.site, self.process = site, process
         self.store, self.errors, self.views, self.modes = site.store, site.errors, site.views, site.modes
 
+    def _check_limits(self, values):
+        if not self.errors.old and (text := limits_error(values)):
+            raise self.errors.wrapped(400, {"error": text})
+
     def new(self, request, caller):
         """POST /team/new: an alias may repeat, an id may not."""
         values = fields(request.data, TEAM_FIELDS)
+        self._check_limits(values)
         team_id = values.get("team_id")
         if team_id in self.store.teams:
             text = f"Team id = {team_id} already exists. Please use a different team id."
@@ -80,6 +85,7 @@ class Teams:
         """POST /team/update."""
         require(request.data, "team_id")
         values = fields(request.data, TEAM_FIELDS)
+        self._check_limits(values)
         row = self.store.teams.get(values.pop("team_id"))
         if row is None:
             text = f"Team not found, passed team_id={request.data['team_id']}"

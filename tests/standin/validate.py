@@ -1,6 +1,7 @@
 """Request validation as FastAPI and pydantic do it: 422 and the place of the fault."""
 
 import json
+import re
 
 from errors import detail, invalid
 
@@ -113,6 +114,7 @@ TEAM_FIELDS = {
     "team_alias": _string, "team_id": _string, "models": _list, "metadata": _dict, "max_budget": _float,
     "budget_duration": _string, "rpm_limit": _int, "tpm_limit": _int, "blocked": _bool,
 }
+BUDGET_WORDS = ("hourly", "daily", "weekly", "monthly")
 DELETE_FIELDS = {"keys": _list, "key_aliases": _list}
 
 
@@ -120,6 +122,16 @@ def fields(data, table):
     """The known fields of the body, of the right types (null is allowed); unknown ones are ignored."""
     return {name: None if data[name] is None else check(name, data[name])
             for name, check in table.items() if name in data}
+
+
+def limits_error(values):
+    """What the newer version says of limits that it refuses; None if they are good."""
+    budget, duration = values.get("max_budget"), values.get("budget_duration")
+    if budget is not None and budget < 0:
+        return f"max_budget must be a non-negative finite number. Received: {budget}"
+    if duration is not None and duration not in BUDGET_WORDS and not re.match(r"\d+(mo|[smhdw])", duration):
+        return f"Invalid budget_duration '{duration}'. Use a format like '1h', '24h', '7d', or '30d'."
+    return None
 
 
 def require(data, name):

@@ -48,7 +48,7 @@ static void test_mints_run_out_and_come_back_at_their_rate(void **state)
 	for (int i = 0; i < 60; i++)
 		assert_true(account_take_mint(x, 60, now, &wait));
 	assert_false(account_take_mint(x, 60, now, &wait));
-	x->mints_at_ms = 0; /* full */
+	x->mints.at_ms = 0; /* full */
 	account_put(a, x);
 }
 
@@ -65,7 +65,7 @@ static void test_the_wait_is_long_enough(void **state)
 		now += wait;
 		assert_true(account_take_mint(x, rate, now, &wait));
 	}
-	x->mints_at_ms = 0;
+	x->mints.at_ms = 0;
 	account_put(a, x);
 }
 
@@ -81,7 +81,7 @@ static void test_a_lowered_rate_holds_at_once(void **state)
 	assert_false(account_take_mint(x, 1, 1000, &wait));
 	assert_false(account_take_mint(x, 0, 1000, &wait));
 	assert_int_equal(wait, 60000);
-	x->mints_at_ms = 0;
+	x->mints.at_ms = 0;
 	account_put(a, x);
 }
 
@@ -103,10 +103,10 @@ static void test_a_used_bucket_outlives_its_users(void **state)
 	struct account *x = account_get(a, 1000);
 	assert_false(account_take_mint(x, 2, now, &wait));
 	/* a minute later it is full again, and forgotten */
-	x->mints_at_ms = now - 60000;
+	x->mints.at_ms = now - 60000;
 	account_put(a, x);
 	x = account_get(a, 1000);
-	assert_int_equal(x->mints_at_ms, 0);
+	assert_int_equal(x->mints.at_ms, 0);
 	account_put(a, x);
 }
 

@@ -188,7 +188,37 @@ static void test_faults_of_the_whole_are_named_with_their_line(void **state)
 		{ "rule \"r\" { uid = 1\n profiles = { \"service\", \"nosuch\" } }\n",
 		  ":3: rule \"r\" names the unknown profile \"nosuch\"" },
 		{ "rule \"r\" { profiles = { \"*\" } }\n",
-		  ":2: rule \"r\" must name a user, uid or" },
+		  ":2: rule \"r\" must name a user, uid, group or unit" },
+		{ "rule \"r\" { exe = \"/bin/sh\" user_unit = \"a.service\" profiles = { \"*\" } }\n",
+		  ":2: rule \"r\" must name a user, uid, group or unit: any user can" },
+		{ "rule \"r\" { uid = 1\n unit = \"web\" profiles = { \"*\" } }\n",
+		  ":3: rule \"r\": \"web\" is no unit that processes run in" },
+		{ "rule \"r\" { uid = 1\n user_unit = \"a.slice\" profiles = { \"*\" } }\n",
+		  ":3: rule \"r\": \"a.slice\" is no unit" },
+		{ "rule \"r\" { uid = 1 exe = \"/bin/sh\"\n foreign_pid = yes profiles = { \"*\" } }\n",
+		  ":3: rule \"r\": of a process in a foreign pid namespace only uid and group" },
+		{ "rule \"r\" { uid = 1 profiles = { \"*\" } }\n"
+		  "rule \"s\" { uid = 1 group = 0 profiles = { \"*\" } }\n",
+		  ":3: rule \"s\" is never reached: rule \"r\" at " },
+		{ "rule \"r\" { unit = \"web-*\" profiles = { \"s*\" } }\n"
+		  "rule \"s\" { uid = 7 unit = \"web-1.service\"\n profiles = { \"service\" } }\n",
+		  ":3: rule \"s\" is never reached" },
+		{ "rule \"r\" { uid = 1 profiles = { \"service\" } }\n"
+		  "rule \"p\" { uid = 1 profiles = { \"process\" } }\n"
+		  "rule \"s\" { uid = 1 profiles = { \"*\" } }\n",
+		  ":4: rule \"s\" is never reached: rule \"" },
+		{ "rule \"r\" { uid = 1 profiles = { \"*\" } }\n"
+		  "listen \"r\" { path = \"/s\" profiles = { \"*\" } }\n",
+		  ":3: rule \"r\" is already defined at" },
+		{ "listen \"l\" { profiles = { \"*\" } }\n", ":2: listen \"l\" needs a path" },
+		{ "listen \"l\" { path = \"/s\" }\n", ":2: listen \"l\" needs profiles" },
+		{ "listen \"l\" { path = \"/s\"\n profiles = { \"no\" } }\n",
+		  ":3: listen \"l\" names the unknown profile \"no\"" },
+		{ "listen \"l\" { path = \"/s\" profiles = { \"*\" } }\n"
+		  "listen \"m\" { profiles = { \"*\" }\n path = \"/s\" }\n",
+		  ":4: listen \"m\": l has this path already" },
+		{ "socket = \"/a/s\"\nlisten \"l\" { path = \"/a/s\" profiles = { \"*\" } }\n",
+		  ":3: listen \"l\": the broker's own socket has this path" },
 		{ "rule \"r\" { uid = 1 }\n", ":2: rule \"r\" needs profiles" },
 		{ "lease { ttl = \"2h\"\n ttl_max = \"1h\" }\n",
 		  ":2: lease { ttl } is longer than" },

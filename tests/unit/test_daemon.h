@@ -17,6 +17,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/turn.h"
+#include "daemon/watch.h"
 
 struct broker {
 	struct place *place;
@@ -47,6 +48,7 @@ static inline int broker_setup(void **state)
 	b->d.keys = keys_new(&b->d);
 	b->d.leases = leases_new(&b->d);
 	b->d.denials = denials_new(&b->d);
+	b->d.watch = watch_new(&b->d);
 	assert_int_equal(sqlite3_open(b->place->file, &b->other), SQLITE_OK);
 	*state = b;
 	return 0;
@@ -59,6 +61,7 @@ static inline int broker_teardown(void **state)
 
 	(void)sqlite3_close(b->other);
 	turn_free(b->d.turn);
+	watch_free(b->d.watch);
 	leases_free(b->d.leases);
 	keys_free(b->d.keys);
 	denials_free(b->d.denials);

@@ -28,7 +28,7 @@ static const char *const op_names[] = {
 	[LITELLM_UPDATE] = "UPDATE",	   [LITELLM_BLOCK] = "BLOCK",
 	[LITELLM_DELETE] = "DELETE",	   [LITELLM_LIST] = "LIST",
 	[LITELLM_TEAM_NEW] = "TEAM_NEW",   [LITELLM_TEAM_INFO] = "TEAM_INFO",
-	[LITELLM_TEAM_FIND] = "TEAM_FIND",
+	[LITELLM_TEAM_FIND] = "TEAM_FIND", [LITELLM_TEAM_UPDATE] = "TEAM_UPDATE",
 };
 
 static int index_of(const char *const *names, size_t n, const char *name)
@@ -342,6 +342,30 @@ static void test_a_team_that_no_list_has_is_proven_gone(void **state)
 	litellm_answer_deinit(&a);
 }
 
+static void test_a_team_is_read_with_its_limits_and_mark(void **state)
+{
+	static const char team[] =
+		"{\"team_id\":\"1\",\"data\":{\"team_id\":\"1\",\"team_alias\":\"a\",\"max_budget\":7,"
+		"\"rpm_limit\":null,\"tpm_limit\":5000,\"budget_duration\":\"30d\",\"spend\":0.25,"
+		"\"metadata\":{\"keybroker\":{\"install\":\"i\"}}}}";
+	struct litellm_answer a = judge(LITELLM_TEAM_UPDATE, 200, team);
+
+	(void)state;
+	assert_int_equal(a.kind, LITELLM_OK);
+	assert_int_equal(litellm_micros(a.teams[0].max_budget), 7000000);
+	assert_int_equal(a.teams[0].rpm_limit, -1);
+	assert_int_equal(a.teams[0].tpm_limit, 5000);
+	assert_string_equal(a.teams[0].budget_duration, "30d");
+	assert_int_equal(a.teams[0].spend_micros, 250000);
+	assert_string_equal(a.teams[0].install, "i");
+	litellm_answer_deinit(&a);
+	expect(LITELLM_TEAM_UPDATE, 200, "{\"team_id\":\"1\"}", LITELLM_UNAVAILABLE, NULL);
+	expect(LITELLM_TEAM_UPDATE, 404,
+	       "{\"error\":{\"message\":\"{'error': 'Team not found, passed team_id=1'}\",\"type\":"
+	       "\"internal_server_error\"}}",
+	       LITELLM_UNAVAILABLE, "Team not found");
+}
+
 static void test_a_list_is_read_with_what_tells_our_keys(void **state)
 {
 	struct litellm_answer a;
@@ -419,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_trap_14_a_team_is_found_by_its_exact_alias),
 		cmocka_unit_test(test_several_teams_of_one_alias_are_named_without_credentials),
 		cmocka_unit_test(test_a_team_that_no_list_has_is_proven_gone),
+		cmocka_unit_test(test_a_team_is_read_with_its_limits_and_mark),
 		cmocka_unit_test(test_a_list_is_read_with_what_tells_our_keys),
 		cmocka_unit_test(test_forbidden_chosen_keys_are_told_from_other_refusals),
 		cmocka_unit_test(test_redirects_and_foreign_answers_are_not_believed),

@@ -91,9 +91,25 @@ static void test_the_small_bodies(void **state)
 		   "{\"key\":\"" HASH "\",\"key_alias\":\"a.g1\"}");
 	check_body(litellm_block_body(HASH), "{\"key\":\"" HASH "\"}");
 	check_body(litellm_delete_body(HASH), "{\"keys\":[\"" HASH "\"]}"); /* never by alias */
-	check_body(litellm_team_body("id", "alias"),
-		   "{\"team_id\":\"id\",\"team_alias\":\"alias\"}");
-	check_body(litellm_team_body("id", NULL), "{\"team_id\":\"id\"}");
+}
+
+static void test_bodies_of_teams(void **state)
+{
+	char month[] = "30d";
+	const struct key_limits none = { -1, -1, -1, NULL }, some = { 2.5, -1, 100, month };
+
+	(void)state;
+	check_body(litellm_team_body("id", "alias", "install", NULL),
+		   "{\"team_id\":\"id\",\"team_alias\":\"alias\",\"metadata\":{\"keybroker\":{"
+		   "\"install\":\"install\"}}}");
+	check_body(litellm_team_body("id", "alias", "install", &some),
+		   "{\"team_id\":\"id\",\"team_alias\":\"alias\",\"metadata\":{\"keybroker\":{"
+		   "\"install\":\"install\"}},\"max_budget\":2.5,\"tpm_limit\":100,"
+		   "\"budget_duration\":\"30d\"}");
+	check_body(litellm_team_update_body("id", &some),
+		   "{\"team_id\":\"id\",\"max_budget\":2.5,\"tpm_limit\":100,"
+		   "\"budget_duration\":\"30d\"}");
+	check_body(litellm_team_update_body("id", &none), "{\"team_id\":\"id\"}");
 }
 
 static void test_paths_are_escaped(void **state)
@@ -149,6 +165,7 @@ int main(void)
 		cmocka_unit_test(test_a_mint_body_without_what_is_not_set),
 		cmocka_unit_test(test_an_alias_that_is_not_utf8_is_still_sent),
 		cmocka_unit_test(test_the_small_bodies),
+		cmocka_unit_test(test_bodies_of_teams),
 		cmocka_unit_test(test_paths_are_escaped),
 		cmocka_unit_test(test_reading_is_get_and_changing_is_post),
 		cmocka_unit_test(test_a_team_id_follows_from_its_alias),

@@ -183,6 +183,35 @@ static void test_a_shortage_of_descriptors_is_an_error(void **state)
 	(void)close(next);
 }
 
+/* As before Linux 6.5: the same is known, and that it was found by number. */
+static void test_without_the_kernels_help_the_process_is_found_by_number(void **state)
+{
+	_cleanup_(fd_close) int server = -1;
+	_cleanup_(fd_close) int pidfd = -1;
+	_cleanup_(fd_close) int gone = -1;
+	struct peer told, found;
+	pid_t pid = connect_child(&server);
+
+	(void)state;
+	assert_int_equal(peer_read(server, &told, &pidfd), 0);
+	fd_close(&pidfd);
+	if (!told.pinned)
+		skip(); /* this is such a kernel */
+	assert_int_equal(setenv("KEYBROKER_NO_PEERPIDFD", "1", 1), 0);
+	assert_false(peer_is_told());
+	assert_int_equal(peer_read(server, &found, &pidfd), 0);
+	assert_false(found.pinned || found.ended);
+	assert_true(pidfd >= 0 && !process_ended(pidfd));
+	assert_int_equal(found.start_time, told.start_time);
+	assert_string_equal(found.exe, told.exe);
+	assert_int_equal(write(server, "", 1), 1);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(peer_read(server, &found, &gone), 0);
+	assert_true(found.ended && gone < 0);
+	assert_int_equal(unsetenv("KEYBROKER_NO_PEERPIDFD"), 0);
+	assert_true(peer_is_told());
+}
+
 static void test_a_socket_without_a_peer_is_an_error(void **state)
 {
 	_cleanup_(fd_close) int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -201,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_a_zombie_has_ended),
 		cmocka_unit_test(test_of_many_groups_the_first_are_looked_at),
 		cmocka_unit_test(test_a_shortage_of_descriptors_is_an_error),
+		cmocka_unit_test(test_without_the_kernels_help_the_process_is_found_by_number),
 		cmocka_unit_test(test_a_socket_without_a_peer_is_an_error),
 	};
 

@@ -10,29 +10,151 @@ static void answer_waiting(struct fixture *f, int n)
 		fixture_reply(fixture_take(f), 2);
 }
 
-static void test_too_many_waiting_requests_hold_all_connections_of_the_uid(void **state)
+static void test_too_many_waiting_requests_of_a_uid_are_refused(void **state)
 {
 	struct fixture *f = *state;
 
 	FIXTURE_LIMIT(f, waiting, 4);
 	_cleanup_(client_close) struct client a = client_connect(f), b = client_connect(f);
-	client_requests(&a, 0, 10, "wait");
-	FIXTURE_UNTIL(f, f->handled == 4);
-	client_requests(&b, 100, 3, "wait");
-	assert_true(fixture_idles(f, 20));
-	answer_waiting(f, 2);
-	FIXTURE_UNTIL(f, f->handled == 6);
-	assert_true(fixture_idles(f, 20));
-	while (f->handled < 13) {
-		answer_waiting(f, 1);
-		fixture_turn(f);
-		assert_true(fixture_account(f).waiting <= 4);
-	}
+	client_requests(&a, 0, 6, "wait");
+	client_expect_error(f, &a, 4, "limit_exceeded");
+	client_expect_error(f, &a, 5, "limit_exceeded");
+	client_request(&b, 100, "wait");
+	client_expect_error(f, &b, 100, "limit_exceeded");
+	assert_int_equal(f->handled, 4);
+	assert_int_equal(fixture_account(f).waiting, 4);
+	answer_waiting(f, 1);
+	client_request(&b, 101, "wait");
+	FIXTURE_UNTIL(f, f->handled == 5);
 	answer_waiting(f, 4);
-	for (uint32_t id = 0; id < 10; id++)
+	for (uint32_t id = 0; id < 4; id++)
 		client_expect(f, &a, id);
-	for (uint32_t id = 100; id < 103; id++)
-		client_expect(f, &b, id);
+	client_expect(f, &b, 101);
+}
+
+/* One at once, then one each 20 ms, in the order in which the connections came. */
+static void test_requests_over_the_rate_wait_their_turn(void **state)
+{
+	struct fixture *f = *state;
+	enum { CLIENTS = 3, EACH = 5 };
+	struct client clients[CLIENTS];
+	int64_t before;
+
+	FIXTURE_LIMIT(f, requests_per_second, 50);
+	for (size_t i = 0; i < CLIENTS; i++)
+		clients[i] = client_connect(f);
+	client_requests(&clients[0], 1000, 50, "echo"); /* what may come at once */
+	for (uint32_t id = 1000; id < 1050; id++)
+		client_expect(f, &clients[0], id);
+	before = clock_monotonic_nsec();
+	for (size_t i = 0; i < CLIENTS; i++)
+		client_requests(&clients[i], 0, EACH, "echo");
+	for (uint32_t id = 0; id < EACH; id++)
+		for (size_t i = 0; i < CLIENTS; i++)
+			client_expect(f, &clients[i], id);
+	assert_true(clock_monotonic_nsec() - before > INT64_C(200) * 1000000);
+	for (size_t i = 0; i < CLIENTS; i++)
+		client_close(&clients[i]);
+}
+
+/* A read that brings no whole request costs as much as one that does. */
+static void test_bytes_one_by_one_are_over_the_rate_too(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(client_close) struct client a = client_connect(f), b = client_connect(f);
+	uint8_t bytes[] = "\x94\x00\x01\xd9\x20xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+	int64_t before;
+
+	FIXTURE_LIMIT(f, requests_per_second, 20);
+	for (size_t i = 0; i < 25; i++) {
+		client_send(&a, &bytes[i], 1);
+		fixture_turn(f);
+		fixture_turn(f);
+	}
+	before = clock_monotonic_nsec();
+	client_request(&b, 1, "echo");
+	client_expect(f, &b, 1);
+	assert_true(clock_monotonic_nsec() - before > INT64_C(20) * 1000000);
+}
+
+/* Forty connections have more to be done than a turn takes; who comes alone is not the last. */
+static void test_a_lone_request_does_not_stand_behind_another_uids_crowd(void **state)
+{
+	struct fixture *f = *state;
+	enum { CLIENTS = 40, EACH = 200 };
+	struct client clients[CLIENTS];
+	int before;
+
+	if (geteuid() != 0)
+		skip(); /* needs a second uid */
+	assert_int_equal(seteuid(4711), 0);
+	_cleanup_(client_close) struct client lone = client_connect(f);
+	assert_int_equal(seteuid(0), 0);
+	client_request(&lone, 0, "echo");
+	client_expect(f, &lone, 0);
+	for (size_t i = 0; i < CLIENTS; i++) {
+		clients[i] = client_connect(f);
+		client_requests(&clients[i], 0, EACH, "fail");
+	}
+	FIXTURE_UNTIL(f, f->handled > CLIENTS * SERVER_CONN_REQUESTS);
+	before = f->handled;
+	client_request(&lone, 1, "echo");
+	client_expect(f, &lone, 1);
+	assert_true(f->handled - before <= 4 * SERVER_TURN_REQUESTS);
+	for (size_t i = 0; i < CLIENTS; i++)
+		client_close(&clients[i]);
+}
+
+static int64_t count_two_for_root(void *userdata, const struct peer *peer)
+{
+	(void)userdata;
+	return peer->uid == geteuid() ? 2 : 1000;
+}
+
+static void test_a_peers_own_limit_of_connections_wins(void **state)
+{
+	struct fixture *f = *state;
+	struct client c[3];
+
+	FIXTURE_LIMIT(f, connections_of, count_two_for_root);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		c[i] = client_connect(f);
+	client_request(&c[2], 9, "echo");
+	client_expect_error(f, &c[2], 9, "limit_exceeded");
+	client_expect_end(f, &c[2]);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		client_close(&c[i]);
+}
+
+/* Of 24 descriptors half, so 6 connections with their processes; then polite refusals, then none.
+ */
+static void test_a_uid_has_a_share_of_the_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	struct client c[16];
+
+	accounts_set_descriptors(f->accounts, 24);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		c[i] = client_connect(f);
+	for (size_t i = 0; i < 6; i++) {
+		client_request(&c[i], 1, "echo");
+		client_expect(f, &c[i], 1);
+	}
+	client_request(&c[6], 1, "echo");
+	client_expect_error(f, &c[6], 1, "limit_exceeded");
+	client_expect_end(f, &c[15]);
+	assert_true(fixture_account(f).descriptors <= 17);
+	if (geteuid() == 0) { /* another uid has half of what is left */
+		assert_int_equal(seteuid(4711), 0);
+		_cleanup_(client_close) struct client other = client_connect(f);
+		assert_int_equal(seteuid(0), 0);
+		client_request(&other, 1, "echo");
+		client_expect(f, &other, 1);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		client_close(&c[i]);
+	FIXTURE_UNTIL(f, server_connections(f->server) == 0);
+	assert_int_equal(fixture_account(f).descriptors, 0);
 }
 
 static void test_another_uid_is_served_while_one_waits(void **state)
@@ -226,22 +348,18 @@ static void test_who_never_completes_a_request_is_closed(void **state)
 }
 
 /* Not closed for slowness that is ours: the uid's limit keeps us from reading it. */
-static void test_who_is_held_is_not_closed_as_idle(void **state)
+static void test_who_is_paced_is_not_closed_as_idle(void **state)
 {
 	struct fixture *f = *state;
 
 	FIXTURE_LIMIT(f, idle_reap_ms, 20);
-	FIXTURE_LIMIT(f, waiting, 1);
+	FIXTURE_LIMIT(f, requests_per_second, 5);
 	_cleanup_(client_close) struct client a = client_connect(f), b = client_connect(f);
-	client_request(&a, 1, "wait");
-	FIXTURE_UNTIL(f, f->handled == 1);
-	client_request(&b, 2, "echo");
-	int64_t until = clock_monotonic_nsec() + INT64_C(100) * 1000000;
-	FIXTURE_UNTIL(f, clock_monotonic_nsec() > until);
+	client_requests(&a, 1, 5, "echo");
+	FIXTURE_UNTIL(f, f->handled == 5);
+	client_request(&b, 9, "echo");
+	client_expect(f, &b, 9);
 	assert_int_equal(server_connections(f->server), 2);
-	answer_waiting(f, 1);
-	client_expect(f, &a, 1);
-	client_expect(f, &b, 2);
 }
 
 /* The lines that the server logged while descriptors were short. */
@@ -297,7 +415,12 @@ static void test_without_descriptors_connections_wait_for_better_times(void **st
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SERVER_TEST(test_too_many_waiting_requests_hold_all_connections_of_the_uid),
+		SERVER_TEST(test_too_many_waiting_requests_of_a_uid_are_refused),
+		SERVER_TEST(test_requests_over_the_rate_wait_their_turn),
+		SERVER_TEST(test_bytes_one_by_one_are_over_the_rate_too),
+		SERVER_TEST(test_a_lone_request_does_not_stand_behind_another_uids_crowd),
+		SERVER_TEST(test_a_peers_own_limit_of_connections_wins),
+		SERVER_TEST(test_a_uid_has_a_share_of_the_descriptors),
 		SERVER_TEST(test_another_uid_is_served_while_one_waits),
 		SERVER_TEST(test_a_slow_reader_is_not_read_and_gets_all_in_the_end),
 		SERVER_TEST(test_over_the_uids_buffered_limit_the_slow_reader_is_closed),
@@ -308,7 +431,7 @@ int main(void)
 		SERVER_TEST(test_more_connections_than_allowed_are_refused_then_closed_at_once),
 		SERVER_ADMIN_TEST(test_the_admin_socket_serves_only_root_and_our_uid),
 		SERVER_TEST(test_who_never_completes_a_request_is_closed),
-		SERVER_TEST(test_who_is_held_is_not_closed_as_idle),
+		SERVER_TEST(test_who_is_paced_is_not_closed_as_idle),
 		SERVER_TEST(test_without_descriptors_connections_wait_for_better_times),
 	};
 

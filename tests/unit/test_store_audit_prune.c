@@ -227,12 +227,12 @@ static void test_a_state_of_version_1(void **state)
 	const struct place *p = *state;
 	struct store *s = test_days(p, 5);
 
-	test_meddle(s, "ALTER TABLE lease DROP COLUMN ends_boot_ms;"
-		       "DROP TABLE audit_checkpoint; DROP TRIGGER audit_no_DELETE;"
-		       "DROP TRIGGER audit_fence_DELETE;"
-		       "CREATE TRIGGER audit_no_DELETE BEFORE DELETE ON audit"
-		       " BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END;"
-		       "UPDATE meta SET value = '1' WHERE name = 'schema'");
+	test_meddle(s, TEST_WITHOUT_VERSION_3
+		    "DROP TABLE audit_checkpoint; DROP TRIGGER audit_no_DELETE;"
+		    "DROP TRIGGER audit_fence_DELETE;"
+		    "CREATE TRIGGER audit_no_DELETE BEFORE DELETE ON audit"
+		    " BEGIN SELECT RAISE(ABORT, 'audit rows are never changed'); END;"
+		    "UPDATE meta SET value = '1' WHERE name = 'schema'");
 	store_free(s);
 	s = test_open_leading(p);
 	assert_int_equal(test_audit_count(s), 5);

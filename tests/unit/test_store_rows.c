@@ -35,6 +35,7 @@ static void test_assert_key_equal(const struct key_row *a, const struct key_row 
 	assert_int_equal(a->expires_at_ms, b->expires_at_ms);
 	assert_int_equal(a->changed_at_ms, b->changed_at_ms);
 	assert_int_equal(a->delete_at_ms, b->delete_at_ms);
+	assert_string_equal(a->settings, b->settings);
 }
 
 static void test_every_value_of_a_key_comes_back(void **state)
@@ -48,6 +49,7 @@ static void test_every_value_of_a_key_comes_back(void **state)
 			row.mode = (enum profile_mode)mode;
 			row.state = (enum key_state)k;
 			row.source = (enum key_source)(k % 4);
+			(void)snprintf(row.settings, sizeof(row.settings), "settings-%d", k);
 			test_put_key(s, &row, NULL);
 			assert_int_equal(store_key_by_hash(s, row.hash, &found), 0);
 			test_assert_key_equal(&row, &found);

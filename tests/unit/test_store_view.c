@@ -73,7 +73,7 @@ static void test_a_checkpoint_comes_with_its_rows(void **state)
 	page = test_read(v, 1, 100);
 	assert_int_equal(page->n, 2);
 	assert_memory_equal(&page->checkpoint, &c, sizeof(c));
-	assert_true(checkpoint_is_genuine(p->keyring, &page->checkpoint));
+	assert_true(checkpoint_is_genuine(p->keyring, store_install(s), &page->checkpoint));
 	free(page);
 }
 

@@ -84,7 +84,7 @@ static void test_a_no_is_not_asked_twice(void **state)
 	assert_int_equal(f->fake->n_requests, 1);
 	assert_true(upstream_reachable(f->upstream, NULL));
 	assert_string_equal(upstream_last_error(f->upstream),
-			    "LiteLLM rejects the master key: no key");
+			    "master key rejected by LiteLLM: no key");
 	g = call(f);
 	assert_int_equal(g.kind, LITELLM_REFUSED);
 	assert_int_equal(f->fake->n_requests, 2);

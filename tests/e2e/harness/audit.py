@@ -49,10 +49,10 @@ def sign(seal_key, kind, data):
     return link(subkey(seal_key, AUDIT_SUBKEY), kind.encode().ljust(32, b"\0"), data)
 
 
-def checkpoint_mac(seal_key, row):
-    """What a row of audit_checkpoint must be signed with."""
+def checkpoint_mac(seal_key, row, install):
+    """What a row of audit_checkpoint must be signed with; install "": what it was signed with once."""
     numbers = struct.pack(">QQQ", row["sequence"], row["count"], row["pruned_at_ms"])
-    return sign(seal_key, "keybroker audit checkpoint", numbers + bytes(row["hash"]))
+    return sign(seal_key, "keybroker audit checkpoint", numbers + bytes(row["hash"]) + install.encode())
 
 
 def tag(seal_key, key):

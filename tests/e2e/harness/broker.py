@@ -24,7 +24,7 @@ FAST = {"retry_base_ms": 20, "breaker_ms": 100, "upstream_recheck_ms": 200, "del
         "sweep_every_ms": 500, "burn_delete_ms": 500, "takeover_ms": 300}
 # A file with profiles of its own has the drop-in's two only if a variable speaks of them.
 DROPIN = {"LITELLM_SERVICE_MODELS": "all-team-models", "LITELLM_MODELS": "gpt-5"}
-MANY = "limits { mints_per_minute = 100000 }\n"
+MANY = "limits { mints_per_minute = 100000 requests_per_second = 1000000 }\n"
 
 
 def rule_all(name="all", **more):
@@ -41,9 +41,10 @@ def key_hash(key):
 def machine_id():
     """By which a deleted state finds its keys again; "" in many containers."""
     try:
-        return pathlib.Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        name = pathlib.Path("/etc/machine-id").read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return ""
+    return name if len(name) == 32 else ""  # machine-id(5): empty or a word before the first boot
 
 
 class Finished:
@@ -169,7 +170,7 @@ class Broker:
         """Stopped by a signal meanwhile."""
         self.process.send_signal(signal.SIGSTOP)
         try:
-            wait_until(lambda: self._process_state() == "T", what="its stop")
+            wait_until(lambda: self.is_stopped, what="its stop")
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
@@ -185,9 +186,11 @@ class Broker:
             with self.frozen():
                 yield
 
-    def _process_state(self):
+    @property
+    def is_stopped(self):
+        """By a signal."""
         with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0]
+            return file.read().rpartition(")")[2].split()[0] == "T"
 
     @property
     def pid(self):

@@ -1,0 +1,39 @@
+/* Written beside its place under another name, then renamed. */
+#include "cli/key_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/fd.h"
+
+static int key_file_fill(int fd, const char *text, size_t n)
+{
+	ssize_t written = write(fd, text, n);
+
+	if (written < 0)
+		return -errno;
+	return (size_t)written == n ? 0 : -ENOSPC;
+}
+
+int key_file_write(const char *path, const char *key)
+{
+	_cleanup_(freep) char *beside = xasprintf("%s.XXXXXX", path);
+	_cleanup_(fd_close) int fd = mkostemp(beside, O_CLOEXEC); /* 0600 */
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = key_file_fill(fd, key, strlen(key));
+	if (r == 0)
+		r = key_file_fill(fd, "\n", 1);
+	if (r == 0 && rename(beside, path) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)unlink(beside); /* nothing more can be done for it */
+	return r;
+}

@@ -1,0 +1,7 @@
+"""Tests of the torture run's own judgement; ctest runs them."""
+
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e"), str(HERE.parent / "standin")]
