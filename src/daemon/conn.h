@@ -111,6 +111,5 @@ void conn_count_request(struct conn *c);
 
 /* --- conn_input.c --- */
 
-/* Goes on with what is here, then with what is in the socket. May free the connection: return at
- * once. */
+/* Goes on with what is here, then what is in the socket. May free the connection: return then. */
 void conn_run(struct conn *c);

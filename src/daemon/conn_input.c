@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "daemon/account.h"
@@ -158,22 +157,18 @@ static void conn_end_of_input(struct conn *c)
 
 static void conn_receive(struct conn *c)
 {
-	pid_t sender = 0;
-	int passed;
-	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &passed,
-			    c->unproven ? &sender : NULL);
+	struct received with;
+	ssize_t n = receive(c->fd, c->set->scratch, sizeof(c->set->scratch), &with);
 	int taken = c->taken;
 
 	if (n > 0 && c->unproven) {
 		c->unproven = false;
-		c->stranger = sender != c->peer.pid;
-		/* the first message alone was to prove it; it fails for no socket */
-		(void)setsockopt(c->fd, SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int));
+		c->stranger = with.sender != c->peer.pid;
 	}
 
-	if (passed >= 0) {
+	if (with.fd >= 0) {
 		fd_close(&c->passed);
-		c->passed = passed;
+		c->passed = with.fd;
 	}
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);

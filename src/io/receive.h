@@ -1,4 +1,4 @@
-/* Bytes of a stream socket, and the descriptor that came with them. */
+/* Bytes of a stream socket, and what came with them. */
 #pragma once
 
 #include <stddef.h>
@@ -6,10 +6,12 @@
 
 #include "base/macros.h"
 
-/*
- * recv() with MSG_DONTWAIT, -1 with errno alike. `ret_fd` (the caller's to close; close-on-exec)
- * is the first descriptor that came with the bytes (SCM_RIGHTS), -1 if none did; no
- * other stays open. `ret_sender` (NULL: unless SO_PASSCRED is set) is the pid of who sent the
- * first of the bytes, 0 if unknown.
- */
-ssize_t receive(int fd, void *data, size_t size, int *ret_fd, pid_t *ret_sender) _must_check_;
+/* What the kernel adds to the bytes. */
+struct received {
+	int fd;	      /* the first descriptor (SCM_RIGHTS), close-on-exec; -1: none came */
+	pid_t sender; /* whose bytes they are (SCM_CREDENTIALS); 0: the socket does not say */
+};
+
+/* recv() with MSG_DONTWAIT; -1 with errno alike. `ret->fd` is the caller's to close; no other
+ * descriptor stays open. */
+ssize_t receive(int fd, void *data, size_t size, struct received *ret) _must_check_;

@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "io/receive.h"
 
-#define MANY 5
+#define MANY 20
 
 /* Sends one byte with `n` descriptors. */
 static void test_send(int fd, const int *fds, size_t n)
@@ -44,67 +44,67 @@ static int test_lowest_free(void)
 	return fd;
 }
 
-/* `sender` is not NULL: credentials are expected, but the socket does not say who sends. */
-static void test_one_is_handed_on(pid_t *sender)
+/* `creds`: the socket says who sends, which takes room. */
+static void test_one_is_handed_on(int creds)
 {
-	const int fds[MANY] = { 0, 0, 0, 0, 0 };
-	int pair[2], got, next;
+	const int fds[MANY] = { 0 };
+	struct received got;
+	int pair[2], next;
 	char byte;
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &creds, sizeof(creds)), 0);
 	next = test_lowest_free();
 	for (size_t n = 0; n <= MANY; n++) {
 		test_send(pair[0], fds, n);
-		got = 77;
-		assert_int_equal(receive(pair[1], &byte, 1, &got, sender), 1);
+		assert_int_equal(receive(pair[1], &byte, 1, &got), 1);
 		assert_int_equal(byte, 'x');
-		assert_int_equal(got, n > 0 ? next : -1);
+		assert_int_equal(got.fd, n > 0 ? next : -1);
+		assert_int_equal(got.sender, creds ? getpid() : 0);
 		if (n > 0)
-			assert_true(fcntl(got, F_GETFD) & FD_CLOEXEC);
+			assert_true(fcntl(got.fd, F_GETFD) & FD_CLOEXEC);
 		assert_int_equal(test_lowest_free(), next + (n > 0)); /* no other is open */
-		fd_close(&got);
+		fd_close(&got.fd);
 	}
-	got = 77;
-	assert_int_equal(receive(pair[1], &byte, 1, &got, sender), -1);
+	assert_int_equal(receive(pair[1], &byte, 1, &got), -1);
 	assert_int_equal(errno, EAGAIN);
-	assert_int_equal(got, -1);
+	assert_int_equal(got.fd, -1);
 	(void)close(pair[0]);
-	assert_int_equal(receive(pair[1], &byte, 1, &got, sender), 0);
+	assert_int_equal(receive(pair[1], &byte, 1, &got), 0);
 	(void)close(pair[1]);
-}
-
-static void test_one_descriptor_is_handed_on(_unused_ void **state)
-{
-	pid_t sender = 77;
-
-	test_one_is_handed_on(NULL);
-	test_one_is_handed_on(&sender);
-	assert_int_equal(sender, 0);
 }
 
 /* A child speaks on its parent's connection: whose message it is, the kernel says. */
 static void test_a_message_is_its_senders(_unused_ void **state)
 {
 	const int on = 1;
-	pid_t sender = 0, child;
-	int pair[2], passed;
+	struct received got;
+	pid_t child;
+	int pair[2];
 	char text[8];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	assert_int_equal(setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
 	assert_int_equal(write(pair[1], "a", 1), 1);
-	assert_int_equal(receive(pair[0], text, sizeof(text), &passed, &sender), 1);
-	assert_int_equal(sender, getpid());
+	assert_int_equal(receive(pair[0], text, sizeof(text), &got), 1);
+	assert_int_equal(got.sender, getpid());
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0)
 		_exit(write(pair[1], "b", 1) != 1);
 	assert_int_equal(waitpid(child, NULL, 0), child);
-	assert_int_equal(receive(pair[0], text, sizeof(text), &passed, &sender), 1);
-	assert_int_equal(sender, child);
-	assert_int_equal(passed, -1);
+	assert_int_equal(receive(pair[0], text, sizeof(text), &got), 1);
+	assert_int_equal(got.sender, child);
+	assert_int_equal(got.fd, -1);
 	(void)close(pair[0]);
 	(void)close(pair[1]);
+}
+
+static void test_one_descriptor_is_handed_on(void **state)
+{
+	(void)state;
+	test_one_is_handed_on(0);
+	test_one_is_handed_on(1);
 }
 
 int main(void)
