@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "daemon/account.h"
 #include "daemon/conn_set.h"
+#include "daemon/conn_ties.h"
 
 static const struct conn_refusal conn_too_many = { PROTO_LIMIT_EXCEEDED,
 						   "this uid has too many connections" };

@@ -109,13 +109,6 @@ bool conn_has_turn(const struct conn *c);
 /* Its uid has made a request, or had bytes read for nothing. */
 void conn_count_request(struct conn *c);
 
-/* --- conn_ties.c --- */
-
-/* Calls `ended` of each tie. From the loop only. */
-void conn_end_ties(struct conn *c);
-/* Of a connection with ties that is not read now, the end is looked for all the same. */
-void conn_watch_ties(struct conn *c);
-
 /* --- conn_input.c --- */
 
 /* Goes on with what is here, then what is in the socket. May free the connection: return then. */

@@ -7,6 +7,7 @@
 #include <assert.h>
 
 #include "base/clock.h"
+#include "daemon/conn_ties.h"
 
 #define CONN_SET_NSEC_PER_MSEC 1000000
 /* Who is over its rate goes on in steps of this: a few requests together share a commit, and are

@@ -44,8 +44,6 @@ void conn_set_limits(struct conn_set *s, const struct server_limits *limits);
 void conn_set_begin_turn(struct conn_set *s);
 /* No connection is read any more; replies still leave. */
 void conn_set_stop(struct conn_set *s);
-/* conn_ties.c: looks at the connections with ties that are not read. */
-void conn_set_look_at_ties(struct conn_set *s);
 /* A clock that stands still while the machine sleeps: nobody owes more for that. */
 int64_t conn_set_now_ms(void);
 /* Has the timer run for who is paced, if it doesn't yet. */

@@ -1,5 +1,5 @@
 /* What lasts as long as its connection, and hears of its end. */
-#include "daemon/conn.h"
+#include "daemon/conn_ties.h"
 
 #include <poll.h>
 
