@@ -87,8 +87,8 @@ static int store_claim_once(struct store *s, struct leader *self, store_dead_fn 
 	*self = next;
 	s->term = next.term;
 	memcpy(s->holder, next.holder, sizeof(s->holder));
-	if (store_reserve_make(s->dir_fd)) /* without it a full disk is met without one */
-		s->is_short = false;
+	/* whoever led before may have given it up */
+	s->is_short = !store_reserve_make(s->dir_fd);
 	return 0;
 }
 
