@@ -77,9 +77,27 @@ static void audit_place(const struct cli *c, struct audit_words *w, const struct
 		audit_word(w, "--quiet");
 }
 
-/* Tells the broker. Without one, or with another one's state, the reading goes on: a verification
- * is for the day when nothing else works. */
-static struct message *audit_tell(const struct cli *c, const char *method)
+/*
+ * A broker that cannot record a reading must not lead to another state than its own, whole as that
+ * may be: it says where its own is.
+ */
+static int audit_ask_place(const struct cli *c, struct keybroker *k, struct message **ret)
+{
+	const struct call call = { .method = "status" };
+	struct keybroker_error e;
+
+	if (keybroker_call(k, &call, ret, &e) == KEYBROKER_OK)
+		return CLI_OK;
+	return cli_fail(c, CLI_TRY_LATER,
+			"the broker does not say where its state is (%s): name it by --state",
+			e.message);
+}
+
+/*
+ * Tells the broker. Without one, or with another one's state, or if it cannot record that, the
+ * reading goes on: a verification is for the day when nothing else works. `ret` may stay NULL.
+ */
+static int audit_tell(const struct cli *c, const char *method, struct message **ret)
 {
 	_cleanup_(freep) char *state = c->options.state ? realpath(c->options.state, NULL) : NULL;
 	const struct call_param params[] = {
@@ -93,16 +111,15 @@ static struct message *audit_tell(const struct cli *c, const char *method)
 						   .admin_socket = c->options.admin_socket,
 						   .timeout_ms = MAX_OF(c->options.timeout_ms, 0) };
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
-	struct message *m = NULL;
 	struct keybroker_error e;
 	enum keybroker_code code = keybroker_open(&k, &options, &e);
 
 	if (code == KEYBROKER_OK)
-		code = keybroker_call(k, &call, &m, &e);
+		code = keybroker_call(k, &call, ret, &e);
 	if (code == KEYBROKER_OK)
-		return m;
+		return CLI_OK;
 	cli_notice(c, "this reading of the audit is not recorded: %s", e.message);
-	return NULL;
+	return k && !c->options.state ? audit_ask_place(c, k, ret) : CLI_OK;
 }
 
 static void audit_heads(const struct cli *c, struct audit_words *w, const struct value *told)
@@ -125,11 +142,13 @@ int command_audit_verify(struct cli *c)
 	_cleanup_(message_freep) struct message *m = NULL;
 	const struct value *told = NULL;
 	struct audit_words w;
+	int r = CLI_OK;
 
-	if (!o->export_file && !o->key_file) {
-		m = audit_tell(c, "audit_verify");
-		told = m ? message_result(m) : NULL;
-	}
+	if (!o->export_file && !o->key_file)
+		r = audit_tell(c, "audit_verify", &m);
+	if (r != CLI_OK)
+		return r;
+	told = m ? message_result(m) : NULL;
 	audit_begin(&w, "verify");
 	audit_place(c, &w, told);
 	audit_option(&w, "--export", o->export_file);
@@ -144,11 +163,14 @@ int command_audit_key(struct cli *c)
 {
 	_cleanup_(message_freep) struct message *m = NULL;
 	struct audit_words w;
+	int r;
 
 	if (!c->options.out && isatty(STDOUT_FILENO))
 		return cli_usage(c,
 				 "the audit key is a secret: name a file by --out, or use a pipe");
-	m = audit_tell(c, "audit_key");
+	r = audit_tell(c, "audit_key", &m);
+	if (r != CLI_OK)
+		return r;
 	audit_begin(&w, "key");
 	audit_place(c, &w, m ? message_result(m) : NULL);
 	audit_option(&w, "--out", c->options.out);

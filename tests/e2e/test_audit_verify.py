@@ -176,6 +176,28 @@ def test_a_broker_that_cannot_record_does_not_stop_a_verification(broker):
     assert "not recorded" in found["stderr"]
 
 
+def test_a_broker_that_cannot_record_leads_to_its_own_state(broker, tmp_path):
+    """At the usual place is another one, and that is whole."""
+    broker.acquire()
+    broker.stop()
+    shutil.copytree(os.path.dirname(broker.db), tmp_path / "elsewhere")
+    broker.db = str(tmp_path / "elsewhere/state.db")
+    broker.start("--state-dir", os.path.dirname(broker.db))
+    broker.acquire()
+    with broker.locked():
+        found = verify(broker)
+        key = broker.cli("audit", "key", "--out", str(tmp_path / "key"))
+    assert (found["code"], found["last"]) == (0, last(broker)) and "not recorded" in found["stderr"]
+    assert key.code == 0 and "not recorded" in key.stderr
+
+
+def test_a_broker_that_hangs_leads_to_no_state(broker):
+    with broker.frozen():
+        done = broker.cli("audit", "verify", "--timeout", "1")
+        assert done.code == 75 and done.stdout == "" and "--state" in done.stderr, done
+        assert broker.cli("audit", "verify", "--timeout", "1", "--state", os.path.dirname(broker.db)).code == 0
+
+
 def test_the_first_of_several_faults_counts(stopped):
     with tamper.tampering(stopped) as database:
         tamper.edit(database, 20, "uid")
