@@ -37,6 +37,7 @@
 #include "daemon/turn.h"
 #include "daemon/upstream.h"
 #include "io/notify.h"
+#include "io/store_guard.h"
 #include "io/store_instance.h"
 #include "io/store_rows.h"
 
@@ -79,10 +80,11 @@ bool daemon_is_leader(void *userdata)
 }
 
 /* It has happened, so it must be on record, if not at once. */
-static void daemon_note(struct daemon *d, const char *event, const char *detail)
+static void daemon_note(struct daemon *d, const char *event, const char *outcome,
+			const char *detail)
 {
 	struct change *c = change_new(d->turn, NULL, NULL);
-	struct audit_row *a = change_audit(c, event, "ok", NULL);
+	struct audit_row *a = change_audit(c, event, outcome, NULL);
 
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
 	change_vital(c);
@@ -290,7 +292,9 @@ static int daemon_lead(struct daemon *d)
 		daemon_follow_reloads(d); /* else it has just been read */
 	if (!daemon_ticks(d))
 		return EX_OSERR;
-	daemon_note(d, "lead", d->succession); /* the first row of a term says whose it is */
+	daemon_note(d, "lead", "ok", d->succession); /* the first row of a term says whose it is */
+	if (*store_tampering(d->store))
+		daemon_note(d, "tampering", "found", store_tampering(d->store));
 	if (recover(d) < 0) {
 		log_error("the state cannot be read");
 		return EX_IOERR;
@@ -393,7 +397,7 @@ static void daemon_end(struct daemon *d)
 		return; /* fenced, or the disk is not to be trusted: not one write more */
 	denials_flush(d);
 	audit_prune_stop(d);
-	daemon_note(d, "stop", "");
+	daemon_note(d, "stop", "ok", "");
 	do
 		daemon_end_turn(d);
 	while (!d->failed && --tries > 0 && turn_retry(d->turn));

@@ -51,7 +51,9 @@ static int store_claim_write(struct store *s, const struct leader *self)
 	if (r == 0)
 		r = store_install_settle(s, c);
 	/* the leader before may have written since we opened; from now on no one else does */
-	return r != 0 ? r : store_audit_load_head(s, c);
+	if (r == 0)
+		r = store_audit_load_head(s, c);
+	return r != 0 ? r : store_tampering_settle(s, c);
 }
 
 static int store_claim_once(struct store *s, struct leader *self, store_dead_fn dead,
@@ -86,6 +88,8 @@ static int store_claim_once(struct store *s, struct leader *self, store_dead_fn 
 		return r;
 	*self = next;
 	s->term = next.term;
+	if (s->tampering[0])
+		log_error("the state was tampered with: %s", s->tampering);
 	memcpy(s->holder, next.holder, sizeof(s->holder));
 	/* whoever led before may have given it up */
 	s->is_short = !store_reserve_make(s->dir_fd);

@@ -1,9 +1,11 @@
 """`audit verify`: each way of tampering is found at the first row that it touches, and called by its name."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import threading
 
@@ -137,6 +139,64 @@ def test_rows_cut_off_before_a_head(stopped):
     assert verify(stopped)["code"] == 0  # nothing in the state itself can tell
     found = expect(stopped, end - 4, "missing", *[word for head in heads for word in ("--head", head)])
     assert f"up to {end}" in found["message"]
+
+
+def drop_triggers(broker):
+    """-> how many there were; `chaos` is nobody's whom a broker knows."""
+    with contextlib.closing(sqlite3.connect(broker.db, timeout=5)) as database, database:
+        names = [name for name, in database.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'")]
+        for name in names:
+            database.execute(f"DROP TRIGGER {name}")
+        database.execute("CREATE TRIGGER chaos AFTER INSERT ON lease BEGIN SELECT 1; END")
+    return len(names)
+
+
+def triggers(broker):
+    """Name -> text."""
+    return {row["name"]: row["sql"] for row in broker.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")}
+
+
+def test_triggers_that_are_gone_are_found_and_made_anew(stopped):
+    before, end = triggers(stopped), last(stopped)
+    assert drop_triggers(stopped) == len(before) > 10 and verify(stopped, "--head", verify(stopped)["head"])["code"] == 1
+    found = expect(stopped, end + 1, "unguarded")
+    assert "audit_" in found["message"]
+    stopped.start()
+    assert triggers(stopped).keys() == before.keys() | {"chaos"}
+    row, = stopped.audit(event="tampering")
+    assert row["outcome"] == "found" and all(name in row["detail"] for name in before) and row["sequence"] == end + 2, row
+    assert "tampered" in stopped.log and verify(stopped)["code"] == 0
+    stopped.restart()
+    assert len(stopped.audit(event="tampering")) == 1
+
+
+def test_a_trigger_that_was_weakened_is_made_anew(stopped):
+    before = triggers(stopped)
+    with contextlib.closing(sqlite3.connect(stopped.db, timeout=5)) as database, database:
+        database.execute("DROP TRIGGER audit_no_UPDATE")
+        database.execute("CREATE TRIGGER audit_no_UPDATE BEFORE UPDATE ON audit BEGIN SELECT 1; END")
+    assert "audit_no_UPDATE" in expect(stopped, last(stopped) + 1, "unguarded")["message"]
+    stopped.start()
+    assert triggers(stopped) == before
+
+
+@pytest.mark.parametrize("first", [10, 1])
+def test_exported_rows_that_are_cut_off(stopped, first):
+    """What was exported was there: nobody needs a head for that."""
+    stopped.start()
+    stopped.cli("audit", "export").ok()
+    stopped.stop()
+    exported = int(stopped.rows("SELECT value FROM meta WHERE name = 'audit_exported'")[0]["value"])
+    with tamper.tampering(stopped) as database:
+        tamper.truncate(database, first - 1)
+    found = expect(stopped, first, "missing")
+    assert f"up to {exported}" in found["message"]
+    stopped.start()
+    row, = stopped.audit(event="tampering")
+    assert row["detail"].startswith(f"rows {first} to {exported}, which were exported, are gone")
+    assert stopped.admin("status")["audit"]["exported"] == first - 1
+    assert stopped.cli("audit", "prune", "--before", "0s").code != 0, "the new rows were not exported"
+    assert stopped.cli("audit", "export", "--new").code == 0
 
 
 def test_a_head_of_another_audit(stopped):
