@@ -144,6 +144,7 @@ static void daemon_on_tick(int fd, short what, void *userdata)
 	(void)what;
 	resume_check(&d->resume, d);
 	daemon_mind_store(d, store_checkpoint(d->store));
+	turn_say_over(d->turn, STORE_E_FULL);
 	space_check(d);
 }
 
