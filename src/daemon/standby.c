@@ -266,7 +266,11 @@ static void standby_try(struct standby *s)
 {
 	struct daemon *d = s->d;
 	struct leader before = { 0 };
-	int r = store_claim(d->store, &d->self, standby_may_take, s, &before);
+	int r;
+
+	if (d->term)
+		return; /* another event of this pass was the first */
+	r = store_claim(d->store, &d->self, standby_may_take, s, &before);
 
 	if (r == 0) {
 		standby_won(s, &before);
@@ -315,6 +319,8 @@ static void standby_on_tick(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
+	if (s->d->term)
+		return; /* another event of this pass has made us the leader */
 	if (store_read_leader(s->d->store, &row) != 0)
 		return; /* logged; the next look may be luckier */
 	memcpy(view.holder, row.holder, sizeof(view.holder));
