@@ -73,6 +73,14 @@ static int verify_pages(const struct place *p, struct report *r, char why[256])
 	return 0;
 }
 
+/* For the broker's record. A reader that has gone misses it. */
+static void verify_tell(const struct args *a, const struct report *r)
+{
+	if (a->verdict_fd > 0)
+		(void)dprintf((int)a->verdict_fd, "%llu %lld %s\n", (unsigned long long)r->last,
+			      (long long)r->verdict.sequence, chain_fault_name(r->verdict.fault));
+}
+
 static int verify_walk(struct args *a, const struct place *p)
 {
 	struct report report = { 0 };
@@ -103,7 +111,10 @@ static int verify_walk(struct args *a, const struct place *p)
 		r = verify_pages(p, &report, why);
 	if (r == 0 && report.verdict.fault == CHAIN_GOOD)
 		r = verify_guards(p, &report, why);
-	return r ? r : report_print(a, &report);
+	if (r != 0)
+		return r;
+	verify_tell(a, &report);
+	return report_print(a, &report);
 }
 
 int verify_state(struct args *a)

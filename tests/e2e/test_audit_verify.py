@@ -56,13 +56,28 @@ def test_a_whole_audit(broker):
     broker.acquire()
     found = verify(broker)
     assert (found["code"], found["whole"], found["first"], found["pruned"]) == (0, True, 1, 0)
-    assert found["rows"] == found["last"] == last(broker)  # the row of this reading is the last
+    assert found["rows"] == found["last"] == last(broker) - 1  # the row of this reading is the last, and then its verdict's
     number, digits = found["head"].split(":")
     row, = broker.rows("SELECT hash FROM audit WHERE sequence = ?", int(number))
     assert bytes(row["hash"]).hex() == digits
     assert verify(broker, "--head", found["head"])["code"] == 0
     assert broker.cli("audit", "verify").stdout.startswith("whole: ")
     assert [row["outcome"] for row in broker.audit(event="audit_verify")] == ["ok"] * 3
+
+
+def test_the_verdict_is_on_record(broker):
+    broker.acquire()
+    found = verify(broker)
+    with tamper.tampering(broker) as database:
+        tamper.edit(database, 2, "detail")
+    expect(broker, 2, "changed")
+    rows = broker.audit(event="audit_verified")
+    assert [(row["outcome"], row["detail"], row["uid"]) for row in rows] == [
+        ("ok", f"whole up to row {found['last']}", os.getuid())] + 2 * [("broken", "row 2: changed", os.getuid())]
+    assert "broken at row 2" in broker.log
+    broker.stop()
+    verify(broker)
+    assert broker.count("SELECT count(*) FROM audit WHERE event = 'audit_verified'") == 3
 
 
 def test_without_a_broker(stopped):
