@@ -25,7 +25,9 @@ struct offline {
 	struct keyring *keyring;
 	struct chain chain; /* of the export that is being read */
 	struct audit_export export;
-	bool is_open; /* begun, and not ended */
+	bool is_open;	/* begun, and not ended */
+	bool has_ended; /* at least one */
+	bool is_signed; /* of those that have, at least one is with this key */
 	bool is_begun;
 	uint64_t first; /* of all exports so far */
 	uint64_t n_rows;
@@ -108,9 +110,20 @@ static bool offline_line(struct offline *o, const char *line, size_t n)
 	}
 	if (kind == AUDIT_LINE_ROW)
 		return offline_row(o, &row);
+	if (kind == AUDIT_LINE_END) {
+		o->has_ended = true;
+		o->is_signed |= audit_export_is_genuine(o->keyring, &o->export);
+	}
 	if (!chain_is_good(&o->chain))
 		return false;
 	return kind == AUDIT_LINE_BEGIN ? offline_begin(o) : offline_end(o);
+}
+
+/* Nothing has fitted so far: the end may show that the key is another audit's. */
+static bool offline_is_lost(const struct offline *o)
+{
+	return !chain_is_good(&o->chain) && o->chain.n_rows == 0 && !o->has_ended &&
+	       o->report.verdict.fault == CHAIN_GOOD;
 }
 
 static int offline_read(struct offline *o, FILE *f)
@@ -120,7 +133,7 @@ static int offline_read(struct offline *o, FILE *f)
 
 	while (more && fgets(line, OFFLINE_LINE_MAX, f)) {
 		o->line++;
-		more = offline_line(o, line, strlen(line));
+		more = offline_line(o, line, strlen(line)) || offline_is_lost(o);
 	}
 	if (!ferror(f))
 		return 0;
@@ -144,8 +157,15 @@ static int offline_judge(struct offline *o)
 	r->last = o->chain.last;
 	r->n_rows = o->n_rows;
 	memcpy(r->hash, o->chain.hash, HASH_SIZE);
-	if (r->verdict.fault == CHAIN_CHANGED && o->n_rows == 0)
-		args_say("no row fits: is this the audit key of that broker?");
+	if (r->verdict.fault != CHAIN_CHANGED || o->n_rows > 0 || o->is_signed)
+		return report_print(o->args, r);
+	if (o->has_ended) {
+		args_say("%s is not the key of this audit: it fits neither a row nor the signature "
+			 "at the end",
+			 o->args->key_file);
+		return EX_CONFIG;
+	}
+	args_say("no row fits: is this the audit key of that broker?");
 	return report_print(o->args, r);
 }
 
