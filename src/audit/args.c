@@ -44,6 +44,8 @@ static const struct {
 	  "the audit key, as `key` wrote it" },
 	{ "json", NULL, ARGS_FLAG, 1U << ARGS_VERIFY, offsetof(struct args, json),
 	  "print the result as JSON" },
+	{ "verdict-fd", "N", ARGS_NUMBER, 1U << ARGS_VERIFY, offsetof(struct args, verdict_fd),
+	  "write the last row, the first bad one (or 0) and the fault there, too" },
 	{ "from", "N", ARGS_NUMBER, 1U << ARGS_EXPORT, offsetof(struct args, from),
 	  "the first row (default: the oldest)" },
 	{ "to", "N", ARGS_NUMBER, 1U << ARGS_EXPORT, offsetof(struct args, to),

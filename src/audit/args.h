@@ -22,6 +22,7 @@ struct args {
 	const char *export_file, *key_file; /* verify: an export instead of a state */
 	const char *out;		    /* key */
 	int64_t from, to;		    /* export; 0: not given */
+	int64_t verdict_fd;		    /* verify; 0: not given */
 };
 
 enum { ARGS_E_DONE = 1, ARGS_E_USAGE = 2 };

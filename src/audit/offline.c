@@ -38,6 +38,8 @@ struct offline {
 	struct chain chain; /* of the export that is being read; at its end, of all */
 	struct audit_export export;
 	bool is_open;		      /* begun, and not ended */
+	bool has_ended;		      /* at least one has; */
+	bool is_signed;		      /* of these, at least one with this key */
 	struct offline_span known;    /* by the exports that have ended, */
 	struct audit_export farthest; /* of these */
 	struct offline_span read;     /* by the one that is being read */
@@ -188,6 +190,10 @@ static bool offline_line(struct offline *o, const char *line, size_t n)
 	}
 	if (kind == AUDIT_LINE_ROW)
 		return offline_row(o, &row);
+	if (kind == AUDIT_LINE_END) {
+		o->has_ended = true;
+		o->is_signed |= audit_export_is_genuine(o->keyring, &o->export);
+	}
 	if (!chain_is_good(&o->chain))
 		return false;
 	return kind == AUDIT_LINE_BEGIN ? offline_begin(o) : offline_end(o);
@@ -208,6 +214,13 @@ static size_t offline_get(FILE *f, char *line)
 	return n;
 }
 
+/* Nothing has fitted so far: the end may show that the key is another audit's. */
+static bool offline_is_lost(const struct offline *o)
+{
+	return !chain_is_good(&o->chain) && o->chain.n_rows == 0 && o->known.n == 0 &&
+	       !o->has_ended && o->report.verdict.fault == CHAIN_GOOD;
+}
+
 static int offline_read(struct offline *o, FILE *f)
 {
 	_cleanup_(freep) char *line = xcalloc(1, OFFLINE_LINE_MAX);
@@ -216,7 +229,7 @@ static int offline_read(struct offline *o, FILE *f)
 
 	while (more && (n = offline_get(f, line)) > 0) {
 		o->line++;
-		more = offline_line(o, line, n);
+		more = offline_line(o, line, n) || offline_is_lost(o);
 	}
 	if (!ferror(f))
 		return 0;
@@ -258,8 +271,15 @@ static int offline_judge(struct offline *o)
 	offline_judge_heads(o);
 	r->n_rows = begun ? r->last + 1 - r->first : 0;
 	memcpy(r->hash, o->chain.hash, HASH_SIZE);
-	if (r->verdict.fault == CHAIN_CHANGED && r->n_rows == 0)
-		args_say("no row fits: is this the audit key of that broker?");
+	if (r->verdict.fault != CHAIN_CHANGED || r->n_rows > 0 || o->is_signed)
+		return report_print(o->args, r);
+	if (o->has_ended) {
+		args_say("%s is not the key of this audit: it fits neither a row nor the signature "
+			 "at the end",
+			 o->args->key_file);
+		return EX_CONFIG;
+	}
+	args_say("no row fits: is this the audit key of that broker?");
 	return report_print(o->args, r);
 }
 

@@ -26,6 +26,33 @@ static void verify_judge(const struct walk *w, struct report *r, char why[256])
 		r->verdict = (struct chain_verdict){ CHAIN_MISSING, (int64_t)w->chain.last + 1, 0 };
 }
 
+/* Rows that were exported leave by a prune alone, and it never takes the newest. */
+static void verify_exported(struct report *r, uint64_t exported)
+{
+	if (r->verdict.fault == CHAIN_GOOD && exported > r->last)
+		r->verdict = (struct chain_verdict){ CHAIN_MISSING, (int64_t)r->last + 1,
+						     (int64_t)exported };
+}
+
+/* All that is there is right; would a change of it be refused, and a row of nobody's? */
+static int verify_guards(const struct place *p, struct report *r, char why[256])
+{
+	char names[512];
+	int result = store_view_guards(p->view, names, sizeof(names));
+
+	if (result != 0)
+		return place_failed(p, result);
+	if (names[0] == '\0')
+		return 0;
+	r->verdict = (struct chain_verdict){ CHAIN_UNGUARDED, (int64_t)r->last + 1, 0 };
+	(void)snprintf(why, 256,
+		       "nothing guards what comes next: triggers are missing or changed, which the "
+		       "next leader makes anew: %.150s",
+		       names);
+	r->why = why;
+	return 0;
+}
+
 /* The rows are right; are the pages that hold them? */
 static int verify_pages(const struct place *p, struct report *r, char why[256])
 {
@@ -46,14 +73,25 @@ static int verify_pages(const struct place *p, struct report *r, char why[256])
 	return 0;
 }
 
+/* For the broker's record. A reader that has gone misses it. */
+static void verify_tell(const struct args *a, const struct report *r)
+{
+	if (a->verdict_fd > 0)
+		(void)dprintf((int)a->verdict_fd, "%llu %lld %s\n", (unsigned long long)r->last,
+			      (long long)r->verdict.sequence, chain_fault_name(r->verdict.fault));
+}
+
 static int verify_walk(struct args *a, const struct place *p)
 {
 	struct report report = { 0 };
 	char why[256];
 	struct walk *w;
-	int64_t last;
-	int r = store_view_last(p->view, &last);
+	uint64_t exported = 0;
+	int64_t last = 0;
+	int r = store_view_exported(p->view, &exported);
 
+	if (r == 0)
+		r = store_view_last(p->view, &last);
 	if (r != 0)
 		return place_failed(p, r);
 	w = xcalloc(1, sizeof(*w));
@@ -67,10 +105,16 @@ static int verify_walk(struct args *a, const struct place *p)
 	report.checkpoint = w->checkpoint;
 	memcpy(report.hash, w->chain.hash, HASH_SIZE);
 	verify_judge(w, &report, why);
+	verify_exported(&report, exported);
 	free(w);
 	if (r == 0 && report.verdict.fault == CHAIN_GOOD)
 		r = verify_pages(p, &report, why);
-	return r ? r : report_print(a, &report);
+	if (r == 0 && report.verdict.fault == CHAIN_GOOD)
+		r = verify_guards(p, &report, why);
+	if (r != 0)
+		return r;
+	verify_tell(a, &report);
+	return report_print(a, &report);
 }
 
 int verify_state(struct args *a)

@@ -2,6 +2,7 @@
  * `audit verify`, `export`, `key` and `prune`. The first three are done by a program beside this
  * one, which reads the state itself; the broker is told before, so that each reading is on record.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,9 +78,27 @@ static void audit_place(const struct cli *c, struct audit_words *w, const struct
 		audit_word(w, "--quiet");
 }
 
-/* Tells the broker. Without one, or with another one's state, the reading goes on: a verification
- * is for the day when nothing else works. */
-static struct message *audit_tell(const struct cli *c, const char *method)
+/*
+ * A broker that cannot record a reading must not lead to another state than its own, whole as that
+ * may be: it says where its own is.
+ */
+static int audit_ask_place(const struct cli *c, struct keybroker *k, struct message **ret)
+{
+	const struct call call = { .method = "status" };
+	struct keybroker_error e;
+
+	if (keybroker_call(k, &call, ret, &e) == KEYBROKER_OK)
+		return CLI_OK;
+	return cli_fail(c, CLI_TRY_LATER,
+			"the broker does not say where its state is (%s): name it by --state",
+			e.message);
+}
+
+/*
+ * Tells the broker. Without one, or with another one's state, or if it cannot record that, the
+ * reading goes on: a verification is for the day when nothing else works. `ret` may stay NULL.
+ */
+static int audit_tell(const struct cli *c, const char *method, struct message **ret)
 {
 	_cleanup_(freep) char *state = c->options.state ? realpath(c->options.state, NULL) : NULL;
 	const struct call_param params[] = {
@@ -93,16 +112,15 @@ static struct message *audit_tell(const struct cli *c, const char *method)
 						   .admin_socket = c->options.admin_socket,
 						   .timeout_ms = MAX_OF(c->options.timeout_ms, 0) };
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
-	struct message *m = NULL;
 	struct keybroker_error e;
 	enum keybroker_code code = keybroker_open(&k, &options, &e);
 
 	if (code == KEYBROKER_OK)
-		code = keybroker_call(k, &call, &m, &e);
+		code = keybroker_call(k, &call, ret, &e);
 	if (code == KEYBROKER_OK)
-		return m;
+		return CLI_OK;
 	cli_notice(c, "this reading of the audit is not recorded: %s", e.message);
-	return NULL;
+	return k && !c->options.state ? audit_ask_place(c, k, ret) : CLI_OK;
 }
 
 static void audit_heads(const struct cli *c, struct audit_words *w, const struct value *told)
@@ -119,17 +137,64 @@ static void audit_heads(const struct cli *c, struct audit_words *w, const struct
 	audit_option(w, "--head", head);
 }
 
+/* The verdict is for the record, too. */
+static int audit_tell_verdict(const struct cli *c, FILE *from)
+{
+	long long last = 0, first_bad = 0;
+	char fault[32] = "";
+	/* without a line it came to none */
+	if (fscanf(from, "%lld %lld %31s", &last, &first_bad, fault) < 2)
+		return CLI_OK;
+	const struct call_param params[] = {
+		CALL_PARAM_INT("sequence", last),
+		CALL_PARAM_INT("first_bad", first_bad > 0 ? first_bad : -1),
+		CALL_PARAM_TEXT("fault", *fault ? fault : NULL),
+	};
+	const struct call call = { .method = "audit_verified",
+				   .params = params,
+				   .n_params = ARRAY_SIZE(params) };
+	_cleanup_(message_freep) struct message *m = NULL;
+	int r = cli_call(c, true, &call, &m);
+
+	if (r != CLI_OK)
+		cli_warning("the verdict is not recorded");
+	return r;
+}
+
+/* Runs it with a pipe for its verdict; what it yields counts. */
+static int audit_run_recorded(const struct cli *c, struct audit_words *w)
+{
+	FILE *from;
+	int fds[2], r;
+
+	/* the end for writing is the program's */
+	if (pipe2(fds, O_CLOEXEC) < 0 || fcntl(fds[1], F_SETFD, 0) < 0)
+		return cli_fail(c, CLI_OS, "no pipe can be made");
+	from = fdopen(fds[0], "r");
+	audit_option_number(w, "--verdict-fd", fds[1]);
+	r = from ? audit_run(w) : CLI_OS;
+	(void)close(fds[1]);
+	if (!from)
+		return r;
+	if (audit_tell_verdict(c, from) != CLI_OK && r == 0)
+		r = CLI_TRY_LATER;
+	(void)fclose(from); /* only read from */
+	return r;
+}
+
 int command_audit_verify(struct cli *c)
 {
 	const struct options *o = &c->options;
 	_cleanup_(message_freep) struct message *m = NULL;
 	const struct value *told = NULL;
 	struct audit_words w;
+	int r = CLI_OK;
 
-	if (!o->export_file && !o->key_file) {
-		m = audit_tell(c, "audit_verify");
-		told = m ? message_result(m) : NULL;
-	}
+	if (!o->export_file && !o->key_file)
+		r = audit_tell(c, "audit_verify", &m);
+	if (r != CLI_OK)
+		return r;
+	told = m ? message_result(m) : NULL;
 	audit_begin(&w, "verify");
 	audit_place(c, &w, told);
 	audit_option(&w, "--export", o->export_file);
@@ -137,18 +202,22 @@ int command_audit_verify(struct cli *c)
 	audit_heads(c, &w, told);
 	if (o->json)
 		audit_word(&w, "--json");
-	return audit_run(&w);
+	/* the hash is there if the broker has this reading on record */
+	return *field_text(told, "hash") ? audit_run_recorded(c, &w) : audit_run(&w);
 }
 
 int command_audit_key(struct cli *c)
 {
 	_cleanup_(message_freep) struct message *m = NULL;
 	struct audit_words w;
+	int r;
 
 	if (!c->options.out && isatty(STDOUT_FILENO))
 		return cli_usage(c,
 				 "the audit key is a secret: name a file by --out, or use a pipe");
-	m = audit_tell(c, "audit_key");
+	r = audit_tell(c, "audit_key", &m);
+	if (r != CLI_OK)
+		return r;
 	audit_begin(&w, "key");
 	audit_place(c, &w, m ? message_result(m) : NULL);
 	audit_option(&w, "--out", c->options.out);

@@ -58,7 +58,7 @@ static const struct option_row option_rows[] = {
 	{ "key-hash", 0, OPTION_TEXT, OPT_KEY_HASH, OPTION_AT(key_hash), "HASH",
 	  "the key whose SHA-256 begins so: 8 to 64 hex digits, as status and leases show" },
 	{ "since", 0, OPTION_TIME, OPT_FILTER, OPTION_AT(since_ms), "WHEN",
-	  "rows since then: 2h (ago), 2026-11-22T03:17:26Z, 2026-11-22 03:17:26 (local time)" },
+	  "rows since then: 2h (ago), 2026-11-22T03:17:26Z, 2026-11-22 or 2026-11-22 03:17:26 (local time)" },
 	{ "until", 0, OPTION_TIME, OPT_UNTIL, OPTION_AT(until_ms), "WHEN", "rows before then" },
 	{ "uid", 0, OPTION_NUMBER, OPT_FILTER, OPTION_AT(uid), "UID", "rows about this user" },
 	{ "unit", 0, OPTION_TEXT, OPT_FILTER, OPTION_AT(unit), "UNIT",
@@ -96,7 +96,7 @@ static const struct option_row option_rows[] = {
 	{ "out", 0, OPTION_TEXT, OPT_OUT, OPTION_AT(out), "FILE",
 	  "a new file, mode 0600 (default: stdout, if that is no terminal)" },
 	{ "before", 0, OPTION_TIME, OPT_PRUNE, OPTION_AT(before_ms), "WHEN",
-	  "rows before then: 90d (ago), 2026-11-22T03:17:26Z, 2026-11-22 03:17:26 (local time)" },
+	  "rows before then: 90d (ago), 2026-11-22T03:17:26Z, 2026-11-22 or 2026-11-22 03:17:26 (local time)" },
 	{ "not-exported", 0, OPTION_FLAG, OPT_PRUNE, OPTION_AT(not_exported), NULL,
 	  "also rows that were never exported" },
 	{ "restart-on-rotate", 0, OPTION_FLAG, OPT_SUPERVISE, OPTION_AT(restart_on_rotate), NULL,
@@ -129,7 +129,8 @@ static const char *const option_wants[] = {
 	[OPTION_NUMBER] = "a whole number, 0 or more",
 	[OPTION_DURATION] = "a duration such as 30s, 15m, 2h or 1d",
 	[OPTION_SECONDS] = "a number of seconds over 0",
-	[OPTION_TIME] = "a time such as 2h (ago), 2026-11-22T03:17:26Z or 2026-11-22 03:17:26",
+	[OPTION_TIME] =
+		"a time such as 2h (ago), 2026-11-22T03:17:26Z, 2026-11-22 or 2026-11-22 03:17:26",
 };
 
 void options_init(struct options *o)

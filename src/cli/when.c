@@ -78,9 +78,8 @@ bool when_parse_time(const char *text, int64_t now_ms, int64_t *ret_ms)
 		return ms <= now_ms;
 	}
 	end = strptime(text, "%Y-%m-%d", &tm);
-	if (!end || (*end != 'T' && *end != 't' && *end != ' '))
-		return false;
-	end = strptime(end + 1, "%H:%M:%S", &tm);
+	if (end && *end) /* a date alone is its beginning */
+		end = strchr("Tt ", *end) ? strptime(end + 1, "%H:%M:%S", &tm) : NULL;
 	if (!end)
 		return false;
 	end = when_parse_fraction(end, &ms);

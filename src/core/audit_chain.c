@@ -200,6 +200,7 @@ static const char *const chain_fault_names[] = {
 	[CHAIN_IMPOSSIBLE] = "impossible",
 	[CHAIN_FORGED] = "forged",
 	[CHAIN_OTHER_HEAD] = "other_head",
+	[CHAIN_UNGUARDED] = "unguarded",
 };
 
 const char *chain_fault_name(enum chain_fault fault)
@@ -218,6 +219,7 @@ void chain_text(const struct chain_verdict *v, char ret[CHAIN_TEXT_MAX])
 		[CHAIN_IMPOSSIBLE] = "it has a value that no row has",
 		[CHAIN_FORGED] = "what vouches for it is not signed with this audit key",
 		[CHAIN_OTHER_HEAD] = "it is whole, but not the row of the head that was given",
+		[CHAIN_UNGUARDED] = "nothing guards what comes next",
 	};
 	long long other = (long long)v->other;
 

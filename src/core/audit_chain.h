@@ -23,6 +23,7 @@ enum chain_fault {
 	CHAIN_IMPOSSIBLE,   /* a value that no row has */
 	CHAIN_FORGED,	    /* what vouches for the row is not signed with the audit key */
 	CHAIN_OTHER_HEAD,   /* whole, but not the audit that the head was exported from */
+	CHAIN_UNGUARDED,    /* whole, but a row that is written next would not be guarded */
 };
 
 struct chain_verdict {

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/macros.h"
 #include "daemon/daemon.h"
@@ -101,27 +102,33 @@ bool audit_query_read(struct daemon *d, struct request *r, struct audit_query *r
 	return true;
 }
 
+static void audit_query_time(const char *name, int64_t ms, char *text, size_t size)
+{
+	time_t seconds = (time_t)(ms / 1000);
+	struct tm tm;
+
+	if (ms >= 0 && gmtime_r(&seconds, &tm))
+		(void)snprintf(text, size, ", %s %04d-%02d-%02dT%02d:%02d:%02d.%03dZ", name,
+			       tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+			       tm.tm_sec, (int)(ms % 1000));
+}
+
 /* The tag stands here and not in its column: who looks for a key is not one who had it. */
 void audit_query_describe(const struct audit_query *q, char *text, size_t size)
 {
 	const struct audit_filter *f = &q->filter;
-	const struct {
-		const char *name;
-		int64_t value;
-	} numbers[] = { { "since_at_ms", f->since_ms },
-			{ "until_at_ms", f->until_ms },
-			{ "uid", f->uid } };
+	char since[64] = "", until[64] = "";
 	const struct {
 		const char *name, *text;
 	} texts[] = { { "key_tag", f->key_tag }, { "lease", f->lease },	    { "event", f->event },
 		      { "outcome", f->outcome }, { "profile", f->profile }, { "unit", f->unit } };
-	size_t n = 0;
+	size_t n;
 
-	text[0] = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(numbers) && n < size; i++)
-		if (numbers[i].value >= 0)
-			n += (size_t)snprintf(text + n, size - n, ", %s %lld", numbers[i].name,
-					      (long long)numbers[i].value);
+	audit_query_time("since", f->since_ms, since, sizeof(since));
+	audit_query_time("until", f->until_ms, until, sizeof(until));
+	n = (size_t)snprintf(text, size, "%s%s", since, until);
+	if (f->uid >= 0 && n < size)
+		n += (size_t)snprintf(text + n, size - n, ", uid %lld", (long long)f->uid);
 	for (size_t i = 0; i < ARRAY_SIZE(texts) && n < size; i++)
 		if (texts[i].text)
 			n += (size_t)snprintf(text + n, size - n, ", %s %s", texts[i].name,

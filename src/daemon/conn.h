@@ -47,8 +47,7 @@ struct conn_set;
 
 struct conn {
 	struct conn_set *set;
-	struct account *account; /* charged for what it does: the uid's, or on the admin socket
-				    another of the uid's */
+	struct account *account; /* charged: the uid's, or the uid's on the admin socket */
 	struct account *owner;	 /* the uid's */
 	int held;		 /* descriptors charged */
 	struct peer peer;
@@ -75,8 +74,8 @@ struct conn {
 	struct event read, write;
 	struct request_list requests; /* not ended yet */
 	struct tie_list ties;	      /* what ends with it */
-	struct request *subscriber;   /* one of them, that stays: what is told to it may wait here
-					 as long as the peer likes; NULL: none */
+	struct request *subscriber;   /* one of them, that stays: the peer need not take what it
+					 is told; NULL: none */
 	TAILQ_ENTRY(conn) of_all, of_place, of_owing;
 };
 

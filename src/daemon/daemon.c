@@ -42,6 +42,7 @@
 #include "daemon/upstream.h"
 #include "daemon/watch.h"
 #include "io/notify.h"
+#include "io/store_guard.h"
 #include "io/store_instance.h"
 #include "io/store_rows.h"
 
@@ -84,10 +85,11 @@ bool daemon_is_leader(void *userdata)
 }
 
 /* It has happened, so it must be on record, if not at once. */
-static void daemon_note(struct daemon *d, const char *event, const char *detail)
+static void daemon_note(struct daemon *d, const char *event, const char *outcome,
+			const char *detail)
 {
 	struct change *c = change_new(d->turn, NULL, NULL);
-	struct audit_row *a = change_audit(c, event, "ok", NULL);
+	struct audit_row *a = change_audit(c, event, outcome, NULL);
 
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
 	change_vital(c);
@@ -148,6 +150,7 @@ static void daemon_on_tick(int fd, short what, void *userdata)
 	(void)what;
 	resume_check(&d->resume, d);
 	daemon_mind_store(d, store_checkpoint(d->store));
+	turn_say_over(d->turn, STORE_E_FULL);
 	space_check(d);
 }
 
@@ -299,9 +302,11 @@ static int daemon_lead(struct daemon *d)
 		daemon_follow_reloads(d); /* else it has just been read */
 	if (!daemon_ticks(d))
 		return EX_OSERR;
-	daemon_note(d, "lead", d->succession); /* the first row of a term says whose it is */
+	daemon_note(d, "lead", "ok", d->succession); /* the first row of a term says whose it is */
+	if (*store_tampering(d->store))
+		daemon_note(d, "tampering", "found", store_tampering(d->store));
 	if (d->reread)
-		daemon_note(d, "reload", "SIGHUP, while this instance stood by");
+		daemon_note(d, "reload", "ok", "SIGHUP, while this instance stood by");
 	if (recover(d) < 0) {
 		log_error("the state cannot be read");
 		return EX_IOERR;
@@ -411,7 +416,7 @@ static void daemon_end(struct daemon *d)
 		return; /* fenced, or the disk is not to be trusted: not one write more */
 	denials_flush(d);
 	audit_prune_stop(d);
-	daemon_note(d, "stop", "");
+	daemon_note(d, "stop", "ok", "");
 	do
 		daemon_end_turn(d);
 	while (!d->failed && --tries > 0 && turn_retry(d->turn));

@@ -38,6 +38,7 @@ static const struct dispatch_method dispatch_methods[] = {
 	{ "audit_key", true, op_audit_key },
 	{ "audit_export", true, op_audit_export },
 	{ "audit_exported", true, op_audit_exported },
+	{ "audit_verified", true, op_audit_verified },
 	{ "audit_prune", true, op_audit_prune },
 };
 

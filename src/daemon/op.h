@@ -62,6 +62,7 @@ void op_audit_verify(struct daemon *d, struct request *r);
 void op_audit_key(struct daemon *d, struct request *r);
 void op_audit_export(struct daemon *d, struct request *r);
 void op_audit_exported(struct daemon *d, struct request *r);
+void op_audit_verified(struct daemon *d, struct request *r);
 void op_audit_prune(struct daemon *d, struct request *r);
 void op_audit_follow(struct daemon *d, struct request *r);
 void op_reload(struct daemon *d, struct request *r);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "daemon/daemon.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
@@ -120,6 +121,52 @@ void op_audit_verify(struct daemon *d, struct request *r)
 void op_audit_key(struct daemon *d, struct request *r)
 {
 	op_read_state(d, r, "audit_key");
+}
+
+struct op_verified_params {
+	int64_t sequence, first_bad;
+	const char *fault;
+};
+
+static const struct op_param op_verified_params[] = {
+	{ "sequence", OP_INT, true, offsetof(struct op_verified_params, sequence), 0, INT64_MAX },
+	{ "first_bad", OP_INT, false, offsetof(struct op_verified_params, first_bad), 1,
+	  INT64_MAX },
+	{ "fault", OP_TEXT, false, offsetof(struct op_verified_params, fault), 1, 31 },
+};
+
+static void op_verified_stored(void *userdata, int outcome)
+{
+	struct request *r = userdata;
+	struct op_map m = { 0 };
+	char why[TURN_WHY_SIZE];
+
+	if (outcome != 0)
+		request_fail(r, PROTO_AUDIT_UNAVAILABLE, 1000, "%s",
+			     turn_why(outcome, "the verdict", why));
+	else
+		request_send(r, op_map_end(&m, request_reply(r)));
+}
+
+void op_audit_verified(struct daemon *d, struct request *r)
+{
+	struct op_verified_params p = { 0 };
+	struct audit_row *a;
+	struct change *c;
+
+	if (!op_read(r, op_verified_params, ARRAY_SIZE(op_verified_params), &p))
+		return;
+	c = change_new(d->turn, op_verified_stored, r);
+	a = change_audit(c, "audit_verified", p.fault ? "broken" : "ok", request_peer(r));
+	if (p.fault)
+		(void)snprintf(a->detail, sizeof(a->detail), "row %" PRId64 ": %s", p.first_bad,
+			       p.fault);
+	else
+		(void)snprintf(a->detail, sizeof(a->detail), "whole up to row %" PRId64,
+			       p.sequence);
+	change_submit(c);
+	if (p.fault)
+		log_error("`audit verify` found the audit broken at row %" PRId64, p.first_bad);
 }
 
 /* --- export --- */

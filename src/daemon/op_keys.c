@@ -421,16 +421,18 @@ static void op_revoke_note(struct op_revoked *done, change_done_fn fn, const cha
 			   : p->profile	 ? "profile"
 			   : p->key_hash ? "key"
 					 : "uid";
+	char uid[24] = "";
 	int n;
 
+	if (p->uid >= 0)
+		(void)snprintf(uid, sizeof(uid), " %lld", (long long)p->uid);
 	if (p->lease)
 		(void)snprintf(a->lease, sizeof(a->lease), "%s", p->lease);
 	(void)snprintf(a->profile, sizeof(a->profile), "%s",
 		       p->profile ? p->profile : done->profile);
 	if (done->hash[0])
 		keyring_tag(done->d->keyring, done->hash, a->key_tag);
-	n = snprintf(a->detail, sizeof(a->detail), "by %s%s%.0lld", what, p->uid >= 0 ? " " : "",
-		     (long long)MAX_OF(p->uid, 0));
+	n = snprintf(a->detail, sizeof(a->detail), "by %s%s", what, uid);
 	if (done->acted)
 		(void)snprintf(a->detail + n, sizeof(a->detail) - (size_t)n,
 			       "; leases: %lld, keys: %lld", (long long)done->leases,

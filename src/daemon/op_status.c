@@ -215,6 +215,7 @@ static void op_status_warnings(struct daemon *d, struct op_map *m)
 
 	for (size_t i = 0; i < n; i++)
 		all[i] = d->config->warnings[i];
+	space_check(d); /* the last look may be from before the disk filled */
 	op_map_texts(m, "warnings", all, n + space_warnings(&d->space, all + n));
 }
 

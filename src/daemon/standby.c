@@ -293,6 +293,8 @@ static void standby_try(struct standby *s)
 	struct leader before = { 0 };
 	int r;
 
+	if (d->term)
+		return; /* another event of this pass was the first */
 	if (!d->store)
 		return; /* the tick opens it */
 	r = store_claim(d->store, &d->self, standby_may_take, s, &before);
@@ -356,6 +358,8 @@ static void standby_on_tick(int fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
+	if (s->d->term)
+		return; /* another event of this pass has made us the leader */
 	if (!s->d->store) {
 		standby_open(s);
 		return;

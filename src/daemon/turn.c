@@ -14,7 +14,9 @@
 #include "daemon/fail.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
+#include "io/process.h"
 #include "io/store.h"
+#include "io/store_instance.h"
 #include "io/store_rows.h"
 
 #define TURN_KEYS_MAX 2	 /* the new generation and the one before */
@@ -57,7 +59,8 @@ struct turn {
 	struct change_list kept; /* could not be stored when their turn ended */
 	struct late_list late;
 	int said;	    /* the failure that the log heard of last, */
-	int64_t said_at_ms; /* and when (boot time) */
+	int64_t said_at_ms; /* and when (boot time); */
+	pid_t said_locker;  /* and who, as it heard, has held the state's lock meanwhile */
 };
 
 struct turn *turn_new(struct daemon *d)
@@ -286,17 +289,41 @@ const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE])
 	return ret;
 }
 
+/* While it is known: by the time somebody looks it may be over. */
+static void turn_say_locker(struct turn *t)
+{
+	pid_t pid = store_lock_holder(t->d->store);
+	char name[PROCESS_NAME_SIZE];
+
+	if (pid == 0 || pid == t->said_locker)
+		return;
+	t->said_locker = pid;
+	process_name(pid, name);
+	log_error("pid %d (%s) holds the lock of the state", (int)pid, *name ? name : "?");
+}
+
 /* Once a second at most: every turn may fail alike. */
 static void turn_say(struct turn *t, int outcome)
 {
 	int64_t now = clock_now().boot_ms;
 
-	if (now - t->said_at_ms < TURN_SAY_MS && outcome == t->said)
+	if (now - t->said_at_ms < TURN_SAY_MS && (outcome == t->said || t->said == 0))
 		return;
 	t->said_at_ms = now;
 	t->said = outcome;
 	log_error("no key is handed out: what leaves cannot be recorded now: %s",
 		  turn_reason(outcome));
+	if (outcome == STORE_E_BUSY)
+		turn_say_locker(t);
+}
+
+void turn_say_over(struct turn *t, int outcome)
+{
+	if (t->said == 0 || (outcome != 0 && outcome != t->said) || store_is_short(t->d->store))
+		return;
+	t->said = 0;
+	t->said_locker = 0;
+	log_info("what leaves can be recorded again: keys are handed out");
 }
 
 /* Memory follows the store: the objects take over what was committed, or forget it. */
@@ -382,6 +409,8 @@ static int turn_round(struct turn *t)
 		r = turn_commit_vital(t, &changes, &refused);
 	if (r != 0 || !TAILQ_EMPTY(&refused))
 		turn_say(t, r != 0 ? r : STORE_E_FULL);
+	else
+		turn_say_over(t, 0);
 	turn_settle_all(&changes, r);
 	turn_finish(t, &changes, r);
 	turn_finish(t, &refused, store_outcome_is_final(r) ? r : STORE_E_FULL);

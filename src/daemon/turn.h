@@ -88,6 +88,12 @@ const char *turn_reason(int outcome);
 const char *turn_why(int outcome, const char *what, char ret[TURN_WHY_SIZE]);
 /* Joins what was kept to this turn, since nothing else may come. Was there any? */
 bool turn_retry(struct turn *t);
+/*
+ * Says in the log that what kept records from being written is over, if the log has heard of it and
+ * the reserve is there. `outcome`: what can be over by now; 0 for whatever it was, as a commit
+ * shows.
+ */
+void turn_say_over(struct turn *t, int outcome);
 /* Is there still something to be committed? */
 bool turn_is_pending(const struct turn *t);
 /* Commits what was collected, until nothing is left. What store_outcome_is_final() names: the

@@ -217,6 +217,16 @@ char process_state(pid_t pid)
 	return at && at[1] == ' ' ? at[2] : '\0';
 }
 
+void process_name(pid_t pid, char ret[PROCESS_NAME_SIZE])
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	if (process_read_file(path, ret, PROCESS_NAME_SIZE) < 0)
+		ret[0] = '\0';
+	ret[strcspn(ret, "\n")] = '\0';
+}
+
 int process_kill(int pidfd, int ms)
 {
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };

@@ -8,6 +8,8 @@
 #include "base/macros.h"
 #include "core/peer.h"
 
+#define PROCESS_NAME_SIZE 64 /* a kernel thread's may be longer than the 15 bytes of others */
+
 /* A pidfd (close-on-exec). -ESRCH if there is no such process; not logged. */
 int process_open(pid_t pid) _must_check_;
 /* Start time in clock ticks since boot: field 22 of /proc/PID/stat. -ESRCH, -EACCES (hidepid); not
@@ -35,6 +37,8 @@ int process_boot_id(char ret[BOOT_ID_SIZE]) _must_check_;
 int process_pidns(uint64_t *ret) _must_check_;
 /* Its state as /proc/PID/stat has it ('R', 'S', 'D', 'T', 't', 'Z'); '\0': it cannot be told. */
 char process_state(pid_t pid);
+/* What it calls itself, by /proc/PID/comm; "" if that cannot be told. */
+void process_name(pid_t pid, char ret[PROCESS_NAME_SIZE]);
 /* Ends it (SIGKILL) through its pidfd and waits up to `ms` for that. -ETIMEDOUT: it is not gone
  * yet. */
 int process_kill(int pidfd, int ms) _must_check_;

@@ -112,6 +112,7 @@ void store_free(struct store *s)
 	store_conn_close(&s->turn); /* an open transaction is rolled back by it */
 	store_conn_close(&s->full);
 	store_conn_close(&s->light);
+	store_guards_free(s->guards);
 	fd_close(&s->dir_fd);
 	free(s->dir);
 	free(s);

@@ -18,8 +18,6 @@
 #include "io/store_columns.h"
 #include "io/store_internal.h"
 
-#define STORE_EXPORTED "audit_exported"
-
 static void store_finalize(sqlite3_stmt **stmt)
 {
 	(void)sqlite3_finalize(*stmt); /* repeats the last step's failure */
@@ -220,14 +218,19 @@ int store_audit_wall(struct store *s, uint64_t sequence, int64_t *ret_ms)
 
 /* --- what was exported --- */
 
-int store_audit_exported(struct store *s, uint64_t *ret)
+int store_exported_read(struct store_conn *c, uint64_t *ret)
 {
 	char text[32];
-	int r = store_meta_read(&s->turn, STORE_EXPORTED, text, sizeof(text));
+	int r = store_meta_read(c, STORE_EXPORTED, text, sizeof(text));
 
 	if (r == 0)
 		*ret = strtoull(text, NULL, 10);
 	return r;
+}
+
+int store_audit_exported(struct store *s, uint64_t *ret)
+{
+	return store_exported_read(&s->turn, ret);
 }
 
 int store_set_audit_exported(struct store *s, uint64_t sequence)

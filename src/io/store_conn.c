@@ -359,9 +359,10 @@ static int store_log_errno(struct store_conn *c)
 }
 
 /*
- * Of the IOERRs within COMMIT only a write that found no room is known to have committed nothing:
- * the commit mark is in the last frame, which is not valid unless written whole. A failed fsync,
- * and a wal-index that can't grow (after the frames were written), leave it open.
+ * Of the IOERRs within COMMIT only a write that found no room, or a file system that had turned
+ * read-only, is known to have committed nothing: the commit mark is in the last frame, which is not
+ * valid unless written whole. A failed fsync, and a wal-index that can't grow (after the frames
+ * were written), leave it open.
  */
 static int store_result_commit(struct store_conn *c, int rc)
 {
@@ -372,6 +373,8 @@ static int store_result_commit(struct store_conn *c, int rc)
 	e = store_log_errno(c);
 	if (rc == SQLITE_IOERR_WRITE && store_errno_no_room(e))
 		return STORE_E_FULL;
+	if (rc == SQLITE_IOERR_WRITE && e == EROFS)
+		return STORE_E_READONLY;
 	log_error("state: COMMIT: %s (%d, %s)", sqlite3_errstr(rc), rc, strerror(e));
 	return err_origin(-EIO);
 }

@@ -11,6 +11,7 @@
 #include "io/store.h"
 #include "io/store_conn.h"
 #include "io/store_dir.h"
+#include "io/store_guard.h"
 
 #define STORE_BUSY_MS 200	   /* BEGIN IMMEDIATE waits at most this long for another writer */
 #define STORE_OPEN_WAIT_MS 5000	   /* many processes may create one state at the same time */
@@ -32,6 +33,8 @@ struct store {
 	/* instances and beats: never synced; opened at its first use */
 	struct store_conn light;
 	const struct keyring *keyring;
+	struct store_guards *guards;
+	char tampering[STORE_TAMPERING_SIZE];
 	enum durability durability;
 	char *dir; /* resolved */
 	int dir_fd;
@@ -68,6 +71,9 @@ int store_schema_known(struct store_conn *c, long *ret) _must_check_;
 int store_schema_migrate(struct store_conn *c) _must_check_;
 /* Within the claim's transaction: takes the stored install id, or stores a new one. */
 int store_install_settle(struct store *s, struct store_conn *c) _must_check_;
+
+/* Makes of a file with the schema `from` one with `to`. */
+int store_schema_steps(struct store_conn *c, long from, long to) _must_check_;
 
 /* --- store.c, store_audit.c, store_audit_prune.c --- */
 

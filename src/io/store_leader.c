@@ -53,7 +53,9 @@ static int store_claim_write(struct store *s, const struct leader *self)
 	if (r == 0)
 		r = store_install_settle(s, c);
 	/* the leader before may have written since we opened; from now on no one else does */
-	return r != 0 ? r : store_audit_load_head(s, c);
+	if (r == 0)
+		r = store_audit_load_head(s, c);
+	return r != 0 ? r : store_tampering_settle(s, c);
 }
 
 static int store_claim_once(struct store *s, struct leader *self, store_dead_fn dead,
@@ -89,8 +91,10 @@ static int store_claim_once(struct store *s, struct leader *self, store_dead_fn 
 		return r;
 	}
 	*self = next;
-	if (store_reserve_make(s->dir_fd)) /* without it a full disk is met without one */
-		s->is_short = false;
+	if (s->tampering[0])
+		log_error("the state was tampered with: %s", s->tampering);
+	/* whoever led before may have given it up */
+	s->is_short = !store_reserve_make(s->dir_fd);
 	return 0;
 }
 

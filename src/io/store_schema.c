@@ -215,6 +215,15 @@ static int store_schema_check(struct store *s, long *ret_version)
 	return store_schema_check_tables(&s->turn);
 }
 
+int store_schema_steps(struct store_conn *c, long from, long to)
+{
+	int r = 0;
+
+	for (long version = from; version < to && r == 0; version++)
+		r = store_exec(c, store_migrations[version]);
+	return r;
+}
+
 int store_schema_migrate(struct store_conn *c)
 {
 	char text[16];
@@ -225,11 +234,9 @@ int store_schema_migrate(struct store_conn *c)
 		return STORE_E_NEWER;
 	if (r != 0 || version == STORE_SCHEMA)
 		return r;
-	for (; version < STORE_SCHEMA; version++) {
-		r = store_exec(c, store_migrations[version]);
-		if (r != 0)
-			return r;
-	}
+	r = store_schema_steps(c, version, STORE_SCHEMA);
+	if (r != 0)
+		return r;
 	(void)snprintf(text, sizeof(text), "%d", (int)STORE_SCHEMA);
 	return store_meta_write(c, "schema", text);
 }
@@ -325,7 +332,9 @@ int store_schema_open(struct store *s)
 	int r;
 
 	store_install_identity(s);
-	r = store_schema_check(s, &version);
+	r = s->guards ? 0 : store_guards_new(&s->guards, STORE_SCHEMA); /* a claim shall not wait */
+	if (r == 0)
+		r = store_schema_check(s, &version);
 	if (r == 0 && version == 0) {
 		r = store_read_text(&s->full, "PRAGMA journal_mode = WAL", mode, sizeof(mode));
 		if (r == 0 && strcmp(mode, "wal") != 0) {

@@ -22,7 +22,7 @@
 struct store_view {
 	struct store_conn c;
 	sqlite3_stmt *rows;
-	bool has_checkpoint; /* the schema knows them */
+	long version; /* of the schema */
 };
 
 int store_view_find(const char *dir)
@@ -67,7 +67,6 @@ int store_view_open(struct store_view **ret, const char *dir)
 {
 	_cleanup_(store_view_freep) struct store_view *v = xcalloc(1, sizeof(*v));
 	_cleanup_(freep) char *resolved = NULL;
-	long version = 0;
 	int r = store_view_find(dir);
 
 	if (r < 0)
@@ -77,10 +76,9 @@ int store_view_open(struct store_view **ret, const char *dir)
 		return err_origin(-errno);
 	r = store_view_connect(v, resolved);
 	if (r == 0)
-		r = store_schema_known(&v->c, &version);
-	if (r == 0 && version == 0)
+		r = store_schema_known(&v->c, &v->version);
+	if (r == 0 && v->version == 0)
 		return -ENOENT; /* somebody is just making it */
-	v->has_checkpoint = version >= STORE_SCHEMA_CHECKPOINT;
 	if (r == 0)
 		r = store_view_prepare(v);
 	if (r != 0)
@@ -126,6 +124,19 @@ int store_view_last(struct store_view *v, int64_t *ret)
 	return r;
 }
 
+int store_view_exported(struct store_view *v, uint64_t *ret)
+{
+	return store_exported_read(&v->c, ret);
+}
+
+int store_view_guards(struct store_view *v, char *ret, size_t size)
+{
+	_cleanup_(store_guards_freep) struct store_guards *guards = NULL;
+	int r = store_guards_new(&guards, v->version);
+
+	return r != 0 ? r : store_guards_bad(guards, &v->c, ret, size);
+}
+
 static int store_view_rows(struct store_view *v, struct store_page *page)
 {
 	bool more = true;
@@ -156,7 +167,7 @@ int store_view_read(struct store_view *v, int64_t from, int64_t to, struct store
 	(void)sqlite3_bind_int64(v->rows, 1, from); /* by misuse only */
 	(void)sqlite3_bind_int64(v->rows, 2, to);
 	/* with the rows in one transaction, so that a prune is seen whole or not at all */
-	if (v->has_checkpoint)
+	if (v->version >= STORE_SCHEMA_CHECKPOINT)
 		r = store_checkpoint_read(&v->c, &ret->checkpoint);
 	if (r == 0)
 		r = store_view_rows(v, ret);

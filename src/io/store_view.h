@@ -39,6 +39,10 @@ int store_view_identity(struct store_view *v, char ret_fingerprint[33],
 			char ret_install[STORE_INSTALL_SIZE]) _must_check_;
 /* The highest sequence; 0 for an empty audit. */
 int store_view_last(struct store_view *v, int64_t *ret) _must_check_;
+/* The last row that was exported. Asked first, it is never behind the last one. */
+int store_view_exported(struct store_view *v, uint64_t *ret) _must_check_;
+/* The names of the triggers that are missing, or are not as a broker makes them; "" if none. */
+int store_view_guards(struct store_view *v, char *ret, size_t size) _must_check_;
 /* Up to STORE_PAGE_ROWS rows with `from` <= sequence <= `to`, in order. */
 int store_view_read(struct store_view *v, int64_t from, int64_t to,
 		    struct store_page *ret) _must_check_;

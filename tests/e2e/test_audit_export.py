@@ -208,8 +208,14 @@ def test_head_from_before_an_export_is_not_taken_for_checked(filled):
 
 def test_another_key_verifies_nothing(filled):
     lines = export(filled)
-    found = offline(filled, lines, key=filled.write("other.key", "11" * 32 + "\n"))
+    other = filled.write("other.key", "11" * 32 + "\n")
+    done = filled.cli("audit", "verify", "--export", filled.write("whole", "\n".join(lines) + "\n"), "--key", other)
+    assert done.code == 78 and done.stdout == "" and "is not the key of this audit" in done.stderr
+    found = offline(filled, lines[:-1], key=other)  # the end would tell
     assert (found["code"], found["first_bad"]) == (1, 1) and "is this the audit key" in found["stderr"]
+    first = json.loads(lines[1])
+    found = offline(filled, [lines[0], json.dumps({**first, "pid": first["pid"] + 1}), *lines[2:]])
+    assert (found["code"], found["first_bad"], found["fault"]) == (1, 1, "changed")
     for text, mode in (("11" * 31 + "\n", 0o600), ("11" * 32 + "\n", 0o644)):
         bad = filled.write("bad.key", text, mode)
         assert filled.cli("audit", "verify", "--export", filled.write("x", ""), "--key", bad).code == 78

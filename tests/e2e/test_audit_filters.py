@@ -97,7 +97,7 @@ def test_reading_says_on_record_what_was_asked(busy):
     busy.admin("audit_read", after=3, uid=7, event="acquire", profile="service", unit="a.service", since_at_ms=5)
     row = busy.rows("SELECT * FROM audit ORDER BY sequence DESC LIMIT 1")[0]
     assert row["event"] == "audit_read" and row["profile"] == ""
-    assert row["detail"] == "0 rows after 3, since_at_ms 5, uid 7, event acquire, profile service, unit a.service"
+    assert row["detail"] == "0 rows after 3, since 1970-01-01T00:00:00.005Z, uid 7, event acquire, profile service, unit a.service"
 
 
 HOSTILE = [

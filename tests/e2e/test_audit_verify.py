@@ -1,9 +1,11 @@
 """`audit verify`: each way of tampering is found at the first row that it touches, and called by its name."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import threading
 
@@ -54,13 +56,28 @@ def test_a_whole_audit(broker):
     broker.acquire()
     found = verify(broker)
     assert (found["code"], found["whole"], found["first"], found["pruned"]) == (0, True, 1, 0)
-    assert found["rows"] == found["last"] == last(broker)  # the row of this reading is the last
+    assert found["rows"] == found["last"] == last(broker) - 1  # the row of this reading is the last, and then its verdict's
     number, digits = found["head"].split(":")
     row, = broker.rows("SELECT hash FROM audit WHERE sequence = ?", int(number))
     assert bytes(row["hash"]).hex() == digits
     assert verify(broker, "--head", found["head"])["code"] == 0
     assert broker.cli("audit", "verify").stdout.startswith("whole: ")
     assert [row["outcome"] for row in broker.audit(event="audit_verify")] == ["ok"] * 3
+
+
+def test_the_verdict_is_on_record(broker):
+    broker.acquire()
+    found = verify(broker)
+    with tamper.tampering(broker) as database:
+        tamper.edit(database, 2, "detail")
+    expect(broker, 2, "changed")
+    rows = broker.audit(event="audit_verified")
+    assert [(row["outcome"], row["detail"], row["uid"]) for row in rows] == [
+        ("ok", f"whole up to row {found['last']}", os.getuid())] + 2 * [("broken", "row 2: changed", os.getuid())]
+    assert "broken at row 2" in broker.log
+    broker.stop()
+    verify(broker)
+    assert broker.count("SELECT count(*) FROM audit WHERE event = 'audit_verified'") == 3
 
 
 def test_without_a_broker(stopped):
@@ -139,6 +156,64 @@ def test_rows_cut_off_before_a_head(stopped):
     assert f"up to {end}" in found["message"]
 
 
+def drop_triggers(broker):
+    """-> how many there were; `chaos` is nobody's whom a broker knows."""
+    with contextlib.closing(sqlite3.connect(broker.db, timeout=5)) as database, database:
+        names = [name for name, in database.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'")]
+        for name in names:
+            database.execute(f"DROP TRIGGER {name}")
+        database.execute("CREATE TRIGGER chaos AFTER INSERT ON lease BEGIN SELECT 1; END")
+    return len(names)
+
+
+def triggers(broker):
+    """Name -> text."""
+    return {row["name"]: row["sql"] for row in broker.rows("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")}
+
+
+def test_triggers_that_are_gone_are_found_and_made_anew(stopped):
+    before, end = triggers(stopped), last(stopped)
+    assert drop_triggers(stopped) == len(before) > 10 and verify(stopped, "--head", verify(stopped)["head"])["code"] == 1
+    found = expect(stopped, end + 1, "unguarded")
+    assert "audit_" in found["message"]
+    stopped.start()
+    assert triggers(stopped).keys() == before.keys() | {"chaos"}
+    row, = stopped.audit(event="tampering")
+    assert row["outcome"] == "found" and all(name in row["detail"] for name in before) and row["sequence"] == end + 2, row
+    assert "tampered" in stopped.log and verify(stopped)["code"] == 0
+    stopped.restart()
+    assert len(stopped.audit(event="tampering")) == 1
+
+
+def test_a_trigger_that_was_weakened_is_made_anew(stopped):
+    before = triggers(stopped)
+    with contextlib.closing(sqlite3.connect(stopped.db, timeout=5)) as database, database:
+        database.execute("DROP TRIGGER audit_no_UPDATE")
+        database.execute("CREATE TRIGGER audit_no_UPDATE BEFORE UPDATE ON audit BEGIN SELECT 1; END")
+    assert "audit_no_UPDATE" in expect(stopped, last(stopped) + 1, "unguarded")["message"]
+    stopped.start()
+    assert triggers(stopped) == before
+
+
+@pytest.mark.parametrize("first", [10, 1])
+def test_exported_rows_that_are_cut_off(stopped, first):
+    """What was exported was there: nobody needs a head for that."""
+    stopped.start()
+    stopped.cli("audit", "export").ok()
+    stopped.stop()
+    exported = int(stopped.rows("SELECT value FROM meta WHERE name = 'audit_exported'")[0]["value"])
+    with tamper.tampering(stopped) as database:
+        tamper.truncate(database, first - 1)
+    found = expect(stopped, first, "missing")
+    assert f"up to {exported}" in found["message"]
+    stopped.start()
+    row, = stopped.audit(event="tampering")
+    assert row["detail"].startswith(f"rows {first} to {exported}, which were exported, are gone")
+    assert stopped.admin("status")["audit"]["exported"] == first - 1
+    assert stopped.cli("audit", "prune", "--before", "0s").code != 0, "the new rows were not exported"
+    assert stopped.cli("audit", "export", "--new").code == 0
+
+
 def test_a_head_of_another_audit(stopped):
     head = verify(stopped)["head"]
     forged = head[:-1] + ("0" if head[-1] != "0" else "1")
@@ -174,6 +249,28 @@ def test_a_broker_that_cannot_record_does_not_stop_a_verification(broker):
     found = verify(broker)
     assert (found["code"], found["first_bad"], found["fault"]) == (1, 2, "missing")
     assert "not recorded" in found["stderr"]
+
+
+def test_a_broker_that_cannot_record_leads_to_its_own_state(broker, tmp_path):
+    """At the usual place is another one, and that is whole."""
+    broker.acquire()
+    broker.stop()
+    shutil.copytree(os.path.dirname(broker.db), tmp_path / "elsewhere")
+    broker.db = str(tmp_path / "elsewhere/state.db")
+    broker.start("--state-dir", os.path.dirname(broker.db))
+    broker.acquire()
+    with broker.locked():
+        found = verify(broker)
+        key = broker.cli("audit", "key", "--out", str(tmp_path / "key"))
+    assert (found["code"], found["last"]) == (0, last(broker)) and "not recorded" in found["stderr"]
+    assert key.code == 0 and "not recorded" in key.stderr
+
+
+def test_a_broker_that_hangs_leads_to_no_state(broker):
+    with broker.frozen():
+        done = broker.cli("audit", "verify", "--timeout", "1")
+        assert done.code == 75 and done.stdout == "" and "--state" in done.stderr, done
+        assert broker.cli("audit", "verify", "--timeout", "1", "--state", os.path.dirname(broker.db)).code == 0
 
 
 def test_the_first_of_several_faults_counts(stopped):

@@ -432,6 +432,9 @@ def _fill(broker):
     return None
 
 
+OVER = "what leaves can be recorded again"
+
+
 def test_full_disk_lets_no_key_out_and_service_resumes(make_broker):
     need_root()
     broker = make_broker(timing={"checkpoint_every_ms": 1000})
@@ -445,9 +448,13 @@ def test_full_disk_lets_no_key_out_and_service_resumes(make_broker):
         assert broker.call("release", lease=held["lease"])["released"] is True, "the reserve is for this"
         stored = broker.count("SELECT count(*) FROM audit WHERE event = 'acquire' AND outcome = 'ok'")
         assert stored == broker.count("SELECT count(*) FROM lease")
+        warning, = broker.admin("status")["warnings"]
+        assert " has 3 MiB left" in warning or " has 4 MiB left" in warning, "what the reserve had"
         os.unlink(broker.path("state/ballast"))
-        wait_until(lambda: _granted(broker), 10, "service resumes by itself")
+        wait_until(lambda: OVER in broker.log, 10, "said, although nobody asked")
+        assert broker.acquire(bind="ttl")
         broker.stop()
+        assert broker.log.count(OVER) == 1
 
 
 def _fill_up(broker):

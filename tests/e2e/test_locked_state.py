@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import os
+import pathlib
 import signal
 import time
 
@@ -26,6 +28,22 @@ def unrecorded(broker):
 def asked_about(litellm, key):
     """Waits until /key/info is under way for this key."""
     wait_until(lambda: [call for call in litellm.calls("/key/info") if key_hash(key) in call["targets"]], what="the question")
+
+
+def test_who_holds_the_lock_is_said_once_and_when_it_is_over(make_broker):
+    broker = make_broker(timing=FAST).start()
+    broker.wait_ready()
+    who = f"pid {os.getpid()} ({pathlib.Path('/proc/self/comm').read_text(encoding='ascii').strip()}) holds the lock of the state"
+    over = "what leaves can be recorded again"
+    for episode in (1, 2):
+        with broker.locked():
+            for _ in range(2):
+                with pytest.raises(RpcError):
+                    broker.acquire(bind="ttl")
+                stays(lambda: over not in broker.log or episode == 2, 1.1)  # the log is told of a failure once a second
+        assert broker.acquire(bind="ttl")
+        wait_until(lambda: broker.log.count(over) == episode, what=lambda: over + broker.log)
+        assert broker.log.count(who) == episode, broker.log
 
 
 # --- retirements ---

@@ -56,6 +56,9 @@ def test_by_uid(make_broker, litellm):
     assert row_of(litellm, key)
     assert broker.admin("revoke", uid=os.getuid())["leases"] == 1
     wait_gone(litellm, key)
+    broker.admin("revoke", uid=0)
+    asked = [row["detail"] for row in broker.audit(event="revoke", outcome="asked")]
+    assert asked == [f"by uid {uid}" for uid in (os.getuid() + 1, os.getuid(), 0)]
 
 
 def test_by_key_hash(make_broker, litellm):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness.broker import DROPIN, FAST, MANY, rule_all
-from harness.disk import small_disk
+from harness.disk import failing_disk, small_disk
 from harness.instances import Instance, Instances, memory_has, mint_through_a_failover
 from harness.knock import Knockers
 from harness.rpc import Closed, RpcError
@@ -342,6 +342,25 @@ def test_full_disk_is_no_reason_to_replace_a_leader(make_broker):
             os.unlink(broker.path(f"state/{name}"))
         wait_until(broker.acquire, what="service again")
         assert instances.leader() is a and broker.admin("status")["term"] == 1
+        instances.close()
+
+
+@needs_root
+def test_disk_that_turns_read_only_ends_nobody(make_broker):
+    broker = make_broker(timing=FAST)
+    with failing_disk(broker) as fail:
+        instances = Instances(broker)
+        a, b = instances.start("a", "b")
+        broker.wait_ready()
+        broker.acquire(bind="ttl")
+        fail()
+        with pytest.raises(RpcError) as refused:
+            broker.acquire(bind="ttl")
+        assert refused.value.code == "audit_unavailable" and "is read-only; make it writable" in str(refused.value)
+        stays(lambda: a.running and b.running, 3)
+        assert broker.call("whoami")
+        for instance in (a, b):
+            instance.kill()
         instances.close()
 
 

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "io/store_internal.h"
 
@@ -172,6 +173,44 @@ static void test_a_full_disk_commits_nothing_and_gives_up_the_reserve(void **sta
 	assert_int_equal(line, 0);
 }
 
+/* Who takes over while the disk is full leaves to revocations what room there is, too. */
+static int test_claim_on_a_full_disk(const struct place *p)
+{
+	struct store *s = NULL, *next = NULL;
+	char reserve[192], ballast[192];
+
+	if (test_mount(p) != 0)
+		return TEST_SKIPPED;
+	(void)snprintf(reserve, sizeof(reserve), "%s/reserve", p->dir);
+	(void)snprintf(ballast, sizeof(ballast), "%s/ballast", p->root);
+	CHECK(store_open(&s, p->dir, DURABILITY_POWER_LOSS, p->keyring) == 0);
+	CHECK(test_claim(s, "holder-a") == 0);
+	CHECK(store_open(&next, p->dir, DURABILITY_POWER_LOSS, p->keyring) == 0);
+	CHECK(test_ballast(ballast));
+	CHECK(test_rows_until_full(s, 20) == STORE_E_FULL);
+	CHECK(test_claim(next, "holder-b") == 0);
+	CHECK(test_file_size(reserve, "") == -1 && store_is_short(next));
+	CHECK(test_audit_turn(next, 20) == 0);
+	CHECK(unlink(ballast) == 0);
+	CHECK(store_checkpoint(next) == 0);
+	CHECK(test_file_size(reserve, "") == 4 << 20 && !store_is_short(next));
+	store_free(next);
+	store_free(s);
+	return 0;
+}
+
+static void test_the_next_leader_is_short_too(void **state)
+{
+	const struct place *p = *state;
+	int line = test_in_child(test_claim_on_a_full_disk, p);
+
+	if (line == TEST_SKIPPED) {
+		print_message("skipped: a small file system needs a mount namespace\n");
+		skip();
+	}
+	assert_int_equal(line, 0);
+}
+
 /* Much log of a small database: its room is the store's own to give back, and nobody else writes
  * while it is short. */
 static int test_full_of_the_log(const struct place *p)
@@ -242,6 +281,65 @@ static void test_a_read_only_disk_is_said_to_be_one(void **state)
 	assert_int_equal(line, 0);
 }
 
+/* --- a file system that turns read-only under open files --- */
+
+static bool test_refuses_writes, test_refuses_syncs;
+
+static ssize_t test_pwrite(int fd, const void *data, size_t n, off_t at)
+{
+	errno = EROFS;
+	return test_refuses_writes ? -1 : syscall(SYS_pwrite64, fd, data, n, at);
+}
+
+/* Also SQLite's, since the program's own comes first. */
+int fdatasync(int fd)
+{
+	errno = EROFS;
+	return test_refuses_syncs ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+static void test_write_by_us(void)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+
+	(void)vfs->xSetSystemCall(vfs, "pwrite", (sqlite3_syscall_ptr)test_pwrite);
+	(void)vfs->xSetSystemCall(vfs, "pwrite64", (sqlite3_syscall_ptr)test_pwrite);
+}
+
+static int test_read_only_meanwhile(const struct place *p)
+{
+	struct leader self = test_self("holder-b"), current;
+	struct store *s = NULL, *standby = NULL;
+	uint64_t n = 0;
+
+	CHECK(store_open(&s, p->dir, DURABILITY_POWER_LOSS, p->keyring) == 0);
+	CHECK(test_claim(s, "holder-a") == 0);
+	CHECK(store_open(&standby, p->dir, DURABILITY_POWER_LOSS, p->keyring) == 0);
+	CHECK(test_audit_turn(s, 2) == 0);
+	test_write_by_us();
+	test_refuses_writes = true;
+	CHECK(test_audit_turn(s, 1) == STORE_E_READONLY);
+	CHECK(store_claim(standby, &self, test_dead, NULL, &current) == STORE_E_READONLY);
+	CHECK(store_touch(s) == STORE_E_READONLY);
+	CHECK(!store_is_short(s)); /* there is room, and nothing to be won by giving some up */
+	test_refuses_writes = false;
+	CHECK(test_audit_turn(s, 1) == 0);
+	CHECK(store_each_audit(s, 0, 100, test_count, &n) == 0 && n == 3);
+	/* what a sync leaves on the disk nobody knows, whatever it fails with */
+	test_refuses_syncs = true;
+	CHECK(test_audit_turn(s, 1) == -EIO);
+	store_free(standby);
+	store_free(s);
+	return 0;
+}
+
+static void test_a_disk_that_turns_read_only_commits_nothing(void **state)
+{
+	const struct place *p = *state;
+
+	assert_int_equal(test_in_child(test_read_only_meanwhile, p), 0);
+}
+
 /* Another process holds the lock for longer than we wait. */
 static void test_a_held_lock_is_busy_within_a_bound(void **state)
 {
@@ -266,8 +364,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_a_write_beyond_the_limit_commits_nothing),
 		STORE_TEST(test_a_full_disk_commits_nothing_and_gives_up_the_reserve),
+		STORE_TEST(test_the_next_leader_is_short_too),
 		STORE_TEST(test_the_log_itself_does_not_keep_the_disk_full),
 		STORE_TEST(test_a_read_only_disk_is_said_to_be_one),
+		STORE_TEST(test_a_disk_that_turns_read_only_commits_nothing),
 		STORE_TEST(test_a_held_lock_is_busy_within_a_bound),
 	};
 

@@ -11,15 +11,18 @@ COLUMNS = ("hash", "wall_ms", "boot_ms", "term", "instance", "event", "outcome",
 
 @contextlib.contextmanager
 def tampering(broker):
-    """A writing connection without the audit's triggers; what it did is committed at the end."""
+    """A writing connection without the audit's triggers, which are there again at the end, when what it did is committed."""
     database = sqlite3.connect(broker.db, timeout=5, isolation_level=None)
     try:
         database.execute("PRAGMA wal_autocheckpoint = 0")
-        for name, in database.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name LIKE 'audit%'"
-                                      ).fetchall():
-            database.execute(f"DROP TRIGGER {name}")
+        triggers = database.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name LIKE 'audit%'").fetchall()
         database.execute("BEGIN IMMEDIATE")
+        for name, _sql in triggers:
+            database.execute(f"DROP TRIGGER {name}")
         yield database
+        for _name, sql in triggers:
+            with contextlib.suppress(sqlite3.OperationalError):  # the table may be gone
+                database.execute(sql)
         database.execute("COMMIT")
     finally:
         database.close()
