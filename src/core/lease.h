@@ -35,6 +35,7 @@ struct lease_row {
 	int64_t granted_at_ms;
 	int64_t ends_at_ms;   /* Unix; TTL leases; 0 otherwise */
 	int64_t ended_at_ms;  /* 0 while active */
+	uint64_t pidns;	      /* inode of the pid namespace that its pids are of; 0: unknown */
 	int64_t ends_boot_ms; /* ends_at_ms by the clock of the boot `boot_id`; 0: unknown */
 };
 

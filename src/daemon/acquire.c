@@ -244,6 +244,7 @@ static struct lease *acquire_lease(struct acquire *a, struct key *key)
 	memcpy(row.rule, a->rule, sizeof(row.rule));
 	memcpy(row.request_id, a->request_id, sizeof(row.request_id));
 	memcpy(row.boot_id, a->d->boot_id, sizeof(row.boot_id));
+	row.pidns = a->d->self.pidns;
 	if (key)
 		memcpy(row.key_id, key->row.id, sizeof(row.key_id));
 	if (a->bind == LEASE_TTL) {

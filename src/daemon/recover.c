@@ -50,6 +50,12 @@ static int recover_key(const struct key_row *row, void *userdata)
 	return 0;
 }
 
+/* Its pid says something here: it was seen, and by a broker of our pid namespace. */
+static bool recover_knows(const struct daemon *d, const struct lease_row *row)
+{
+	return row->holder_pid != 0 && (row->pidns == 0 || row->pidns == d->self.pidns);
+}
+
 /* The process that holds it, or held its connection: same boot, pid and start time. */
 static int recover_pidfd(const struct daemon *d, const struct lease_row *row)
 {
@@ -57,8 +63,8 @@ static int recover_pidfd(const struct daemon *d, const struct lease_row *row)
 
 	if (strcmp(row->boot_id, d->boot_id) != 0)
 		return -ESRCH;
-	if (row->holder_pid == 0)
-		return -EACCES; /* of a foreign pid namespace */
+	if (!recover_knows(d, row))
+		return -EACCES;
 	fd = process_open_same(row->holder_pid, row->holder_start);
 	if (fd < 0 && fd != -ESRCH && row->bind == LEASE_PROCESS)
 		log_warning("lease %s: process %d cannot be looked at (%s); the lease ends",
@@ -95,7 +101,7 @@ static bool recover_hold(struct lease *l)
 		return lease_begin(l, -1) == 0;
 	}
 	pidfd = recover_pidfd(l->d, &l->row);
-	if (l->row.bind == LEASE_PROCESS && l->row.holder_pid != 0)
+	if (l->row.bind == LEASE_PROCESS && recover_knows(l->d, &l->row))
 		return lease_begin(l, pidfd) == 0;
 	lease_await(l, pidfd);
 	return pidfd != -ESRCH;

@@ -223,7 +223,7 @@ def test_reload_names_what_waits_for_a_restart(make_broker):
     done = broker.cli("reload")
     assert done.code == 0 and "only after a restart of the broker: socket, admin_socket, durability" in done.stderr
     broker.write_config(rule_all())
-    assert broker.cli("reload").stderr == ""
+    assert "after a restart of the broker" not in broker.cli("reload").stderr
 
 
 @pytest.mark.parametrize("env,words", [
@@ -295,7 +295,7 @@ def test_errors_of_the_command_line_are_json_too(broker, args, code, name):
 
 def test_status_says_never_and_its_words_are_explained(broker):
     row, = [line for line in broker.cli("status").ok().splitlines() if line.startswith("service")]
-    assert row.endswith("never")
+    assert row.split()[-3:] == ["never", "no", "limit"]
     assert "waiting:" in broker.cli("help", "status").ok() and "fixed:" in broker.cli("help", "leases").ok()
 
 

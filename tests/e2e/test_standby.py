@@ -515,6 +515,24 @@ def test_in_another_pid_namespace_only_the_beat_counts(instances, end):
         assert a.process.wait(10) == 75, "the fence ends it"
 
 
+@needs_root
+def test_pids_of_another_namespace_end_no_lease_at_once(instances, litellm):
+    """Who leads now cannot see the process: it has the time of a take-up, and is not said to have ended."""
+    instances.broker.timing.update(takeover_ms=3000)
+    a = instances.start("a")
+    instances.broker.wait_ready()
+    b = instances.start("b", prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
+    held = instances.broker.acquire(profile="process")
+    a.kill()
+    wait_until(lambda: "READY" in b.log, what="the successor")
+    state = "SELECT state FROM lease WHERE id = ?"
+    stays(lambda: instances.broker.rows(state, held["lease"])[0]["state"] == "active", 1)
+    assert litellm.chat(held["api_key"])[0] == 200
+    wait_until(lambda: instances.broker.rows(state, held["lease"])[0]["state"] != "active", what="its end")
+    row, = [row for row in instances.broker.audit(lease=held["lease"]) if row["event"] in ("release", "expire")]
+    assert "has ended" not in row["detail"], row
+
+
 def test_sockets_of_the_service_manager_are_used(make_broker):
     broker = make_broker()
     listening = []

@@ -22,10 +22,11 @@
 #include "io/store_rows.h"
 
 /* Takes away what version 3 of the schema has added. */
-#define TEST_WITHOUT_VERSION_3                  \
-	"ALTER TABLE key DROP COLUMN dead;"     \
-	"ALTER TABLE key DROP COLUMN settings;" \
-	"ALTER TABLE lease DROP COLUMN ends_boot_ms;"
+#define TEST_WITHOUT_VERSION_3                        \
+	"ALTER TABLE key DROP COLUMN dead;"           \
+	"ALTER TABLE key DROP COLUMN settings;"       \
+	"ALTER TABLE lease DROP COLUMN ends_boot_ms;" \
+	"ALTER TABLE lease DROP COLUMN pidns;"
 
 /* In a child, where a cmocka assertion would run on: yields the line. */
 #define CHECK(condition)                 \
