@@ -72,19 +72,18 @@ struct daemon {
 	struct leader self;   /* this instance, as the others see it */
 	uint64_t term;	      /* 0: a standby */
 	char succession[256]; /* for the audit: whose term this is, and whose was the one before */
-	bool took_over;	      /* from a leader that this instance had watched */
-	bool reread;	      /* a signal had the configuration read while it stood by */
 	int64_t reloads;      /* those of all terms that this instance goes by; -1: not asked yet */
-	bool reload_wanted;   /* a signal asked for it, and that could not be recorded */
 	uint64_t head_logged; /* sequence of the audit's head that the log has */
 	int64_t started_at_ms;
-	bool keys_forbidden;  /* upstream forbids chosen keys: it chooses them, until told otherwise
-			       */
-	struct timing timing; /* the configuration's; upstream borrows it */
+	struct timing timing;	 /* the configuration's; upstream borrows it */
 	struct event *events[8]; /* signals and ticks */
 	struct resume resume;
 	struct space space;
 	int64_t short_looked_ms; /* boot time */
+	bool took_over;		 /* from a leader that this instance had watched */
+	bool reread;		 /* a signal had the configuration read while it stood by */
+	bool reload_wanted;	 /* a signal asked for it, and that could not be recorded */
+	bool keys_forbidden;	 /* upstream forbids chosen keys: it chooses them */
 	bool set_aside;		 /* an old state was, by --reset-state */
 	bool sweep_wanted;	 /* upstream has just been configured for the first time */
 	bool stop_wanted;	 /* after this turn */
