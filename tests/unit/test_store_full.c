@@ -161,16 +161,20 @@ static int test_on_a_full_disk(const struct place *p)
 	return 0;
 }
 
-static void test_a_full_disk_commits_nothing_and_gives_up_the_reserve(void **state)
+static void test_on_small_disk(int (*test)(const struct place *p), const struct place *p)
 {
-	const struct place *p = *state;
-	int line = test_in_child(test_on_a_full_disk, p);
+	int line = test_in_child(test, p);
 
 	if (line == TEST_SKIPPED) {
 		print_message("skipped: a small file system needs a mount namespace\n");
 		skip();
 	}
 	assert_int_equal(line, 0);
+}
+
+static void test_a_full_disk_commits_nothing_and_gives_up_the_reserve(void **state)
+{
+	test_on_small_disk(test_on_a_full_disk, *state);
 }
 
 /* Who takes over while the disk is full leaves to revocations what room there is, too. */
@@ -201,14 +205,7 @@ static int test_claim_on_a_full_disk(const struct place *p)
 
 static void test_the_next_leader_is_short_too(void **state)
 {
-	const struct place *p = *state;
-	int line = test_in_child(test_claim_on_a_full_disk, p);
-
-	if (line == TEST_SKIPPED) {
-		print_message("skipped: a small file system needs a mount namespace\n");
-		skip();
-	}
-	assert_int_equal(line, 0);
+	test_on_small_disk(test_claim_on_a_full_disk, *state);
 }
 
 /* Much log of a small database: its room is the store's own to give back, and nobody else writes
@@ -237,14 +234,7 @@ static int test_full_of_the_log(const struct place *p)
 
 static void test_the_log_itself_does_not_keep_the_disk_full(void **state)
 {
-	const struct place *p = *state;
-	int line = test_in_child(test_full_of_the_log, p);
-
-	if (line == TEST_SKIPPED) {
-		print_message("skipped: a small file system needs a mount namespace\n");
-		skip();
-	}
-	assert_int_equal(line, 0);
+	test_on_small_disk(test_full_of_the_log, *state);
 }
 
 static int test_on_a_read_only_disk(const struct place *p)
