@@ -160,18 +160,22 @@ int server_new(struct server **ret, struct event_base *base, struct accounts *ac
 	return 0;
 }
 
+static void server_listener_free(struct server_listener *l)
+{
+	TAILQ_REMOVE(&l->server->listeners, l, of_server);
+	(void)event_del(&l->event); /* as in server_pause() */
+	fd_close(&l->fd);
+	free(l);
+}
+
 void server_free(struct server *s)
 {
 	struct server_listener *l;
 
 	if (!s)
 		return;
-	while ((l = TAILQ_FIRST(&s->listeners))) {
-		TAILQ_REMOVE(&s->listeners, l, of_server);
-		(void)event_del(&l->event); /* as in server_pause() */
-		fd_close(&l->fd);
-		free(l);
-	}
+	while ((l = TAILQ_FIRST(&s->listeners)))
+		server_listener_free(l);
 	(void)event_del(&s->resume);
 	conn_set_deinit(&s->conns);
 	free(s);
@@ -185,6 +189,18 @@ void server_set_limits(struct server *s, const struct server_limits *limits)
 int server_listen(struct server *s, int fd, bool admin)
 {
 	return server_listen_for(s, fd, admin, "");
+}
+
+/* Who waits in its backlog hears of it and comes again, to the new one. */
+static void server_unlisten(struct server *s, bool admin, const char *listen)
+{
+	struct server_listener *l;
+
+	TAILQ_FOREACH (l, &s->listeners, of_server)
+		if (l->admin == admin && strcmp(l->name, listen) == 0)
+			break;
+	if (l)
+		server_listener_free(l);
 }
 
 int server_listen_for(struct server *s, int fd, bool admin, const char *listen)
@@ -206,6 +222,7 @@ int server_listen_for(struct server *s, int fd, bool admin, const char *listen)
 		free(l);
 		return err_origin(-EIO);
 	}
+	server_unlisten(s, admin, listen);
 	TAILQ_INSERT_TAIL(&s->listeners, l, of_server);
 	return 0;
 }

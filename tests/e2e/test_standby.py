@@ -468,6 +468,11 @@ def test_socket_that_was_removed_is_made_anew_and_handed_on(pair):
     os.unlink(instances.broker.socket)
     wait_until(lambda: os.path.exists(instances.broker.socket) and instances.broker.call("whoami"), what="a new socket")
     made = os.stat(instances.broker.socket).st_ctime_ns
+    with open("/proc/net/unix", encoding="ascii") as sockets:  # those that listen have this flag
+        ours = [line.split() for line in sockets if line.rstrip().endswith(" " + instances.broker.socket)]
+    listening = {words[6] for words in ours if words[3] == "00010000"}
+    held = {os.readlink(f"/proc/{a.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{a.pid}/fd")}
+    assert len(listening & {name[8:-1] for name in held if name.startswith("socket:")}) == 1, "the old one is let go"
     time.sleep(0.5)  # a standby's look
     a.kill()
     assert instances.broker.call("whoami") and instances.wait_leader(a) is b
