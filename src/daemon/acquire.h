@@ -48,6 +48,8 @@ TAILQ_HEAD(acquire_list, acquire);
 /* Finds or orders the key for it (op_acquire() has read and allowed it). */
 void acquire_start(struct acquire *a, const struct profile *p);
 
+/* What the rule that allows it says: limits and place. */
+void acquire_follow_rule(struct acquire *a, const struct profile *p, const struct rule *rule);
 /* The name of a key for its peer, by the profile's template. */
 void acquire_alias(const struct acquire *a, const struct profile *p, char ret[ALIAS_MAX]);
 /* Puts it on a list; it leaves it by itself when its peer goes or its time is over. */

@@ -127,16 +127,14 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 	a->refreshable = p->refreshable;
 	a->holder = p->holder;
 	a->holder_fd = -1;
-	a->ttl_ms = op_ttl_ms(d, rule, p->ttl_ms);
-	a->max_leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
+	a->ttl_ms = p->ttl_ms >= 0 ? p->ttl_ms : t->ttl_default_ms;
 	a->min_valid_asked = p->min_valid_ms >= 0;
 	a->min_valid_ms = a->min_valid_asked ? p->min_valid_ms : MIN_OF(t->min_valid_ms, life / 3);
 	a->deadline_ms =
 		clock_now().boot_ms + (p->timeout_ms >= 0 ? p->timeout_ms : t->acquire_wait_ms);
-	a->base_url = config_base_url(d->config, profile, rule);
 	text_copy(a->profile, sizeof(a->profile), profile->name);
-	text_copy(a->rule, sizeof(a->rule), rule->name);
 	text_copy(a->request_id, sizeof(a->request_id), p->request_id);
+	acquire_follow_rule(a, profile, rule);
 	return a;
 }
 
