@@ -13,7 +13,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "core/policy.h"
 #include "daemon/account.h"
 #include "daemon/acquire_reply.h"
 #include "daemon/daemon.h"
@@ -340,32 +339,6 @@ static void acquire_deny_unpinned(struct acquire *a)
 	acquire_free(a);
 }
 
-/* It may have waited long: what the configuration says by now counts. False: the acquire was ended.
- */
-static bool acquire_may_still(struct acquire *a, const struct key *key)
-{
-	const struct config *c = a->d->config;
-	struct verdict v = policy_check(c, request_peer(a->request), a->profile);
-	const struct profile *p = config_profile(c, a->profile);
-
-	if (!p) {
-		acquire_fail(a, PROTO_UNKNOWN_PROFILE, -1, "the profile is no longer configured");
-		return false;
-	}
-	if (!v.allowed) {
-		denials_by_rule(a->d, a->request, "acquire", a->profile);
-		acquire_free(a);
-		return false;
-	}
-	if ((key != NULL) == (p->mode == PROFILE_STATIC)) {
-		acquire_fail(a, a->reread ? PROTO_UNKNOWN_LEASE : PROTO_UPSTREAM_UNAVAILABLE,
-			     a->reread ? -1 : 100, "the profile has other keys now; acquire anew");
-		return false;
-	}
-	acquire_follow_rule(a, p, v.rule);
-	return true;
-}
-
 void acquire_grant(struct acquire *a, struct key *key)
 {
 	struct change *c;
@@ -376,7 +349,7 @@ void acquire_grant(struct acquire *a, struct key *key)
 	if (!acquire_join(a))
 		return;
 	key = acquire_key(a, key);
-	if (!acquire_may_still(a, key))
+	if (!acquire_is_allowed(a, key))
 		return;
 	if (!a->reread && request_account(a->request)->leases >= a->max_leases) {
 		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,

@@ -8,7 +8,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/secret.h"
-#include "base/text.h"
 #include "core/alias.h"
 #include "daemon/acquire.h"
 #include "daemon/acquire_reply.h"
@@ -17,7 +16,6 @@
 #include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
-#include "daemon/op.h"
 #include "daemon/request.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
@@ -147,17 +145,6 @@ static void acquire_again(struct acquire *a, const struct profile *p)
 		acquire_wait(a, &own);
 		acquire_grant_all(&own, l->key);
 	}
-}
-
-void acquire_follow_rule(struct acquire *a, const struct profile *p, const struct rule *rule)
-{
-	const struct config *c = a->d->config;
-
-	a->max_leases = rule->max_leases >= 0 ? rule->max_leases : c->max_leases;
-	a->ttl_ms = op_ttl_ms(a->d, rule, a->ttl_ms);
-	free(a->base_url);
-	a->base_url = config_base_url(c, p, rule);
-	text_copy(a->rule, sizeof(a->rule), rule->name);
 }
 
 void acquire_start(struct acquire *a, const struct profile *p)
