@@ -349,6 +349,8 @@ void acquire_grant(struct acquire *a, struct key *key)
 	if (!acquire_join(a))
 		return;
 	key = acquire_key(a, key);
+	if (!acquire_is_allowed(a, key))
+		return;
 	if (!a->reread && request_account(a->request)->leases >= a->max_leases) {
 		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
 			     "this uid holds as many leases as it may");

@@ -48,6 +48,9 @@ TAILQ_HEAD(acquire_list, acquire);
 /* Finds or orders the key for it (op_acquire() has read and allowed it). */
 void acquire_start(struct acquire *a, const struct profile *p);
 
+/* It may have waited long: may it have `key` (NULL: a provider's) as things are now? Takes over
+ * what its rule says by now. False: the acquire was ended. */
+bool acquire_is_allowed(struct acquire *a, const struct key *key) _must_check_;
 /* The name of a key for its peer, by the profile's template. */
 void acquire_alias(const struct acquire *a, const struct profile *p, char ret[ALIAS_MAX]);
 /* Puts it on a list; it leaves it by itself when its peer goes or its time is over. */

@@ -97,11 +97,12 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 		{ "lease_ends_at_ms", a->lease->row.ends_at_ms },
 		{ "ttl_ms", a->bind == LEASE_TTL ? a->ttl_ms : 0 }
 	};
+	enum profile_mode mode = a->key ? a->key->row.mode : PROFILE_STATIC;
 	char hash[SHA256_HEX_SIZE];
 	char shown[9];
 	const char *const texts[][2] = { { "lease", a->lease->row.id },
 					 { "profile", a->profile },
-					 { "mode", profile_mode_name(p->mode) },
+					 { "mode", profile_mode_name(mode) },
 					 { "base_url", a->base_url },
 					 { "key_hash", shown } };
 	size_t n = 8;

@@ -38,7 +38,7 @@ bool lease_is_stale(const struct lease *l)
 {
 	const struct profile *p = config_profile(l->d->config, l->row.profile);
 
-	return !l->row.key_id[0] && p && p->mode != PROFILE_STATIC;
+	return p && (l->row.key_id[0] != '\0') == (p->mode == PROFILE_STATIC);
 }
 
 static void lease_unindex(struct lease *l)

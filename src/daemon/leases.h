@@ -90,7 +90,7 @@ void lease_settle(struct lease *l, bool committed);
 void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *to);
 
 struct lease *leases_find(const struct leases *leases, const char *id);
-/* A provider's key was its, and its profile has upstream keys now: nothing can be had with it. */
+/* Its key is a provider's and its profile has upstream keys now, or the reverse: of no use. */
 bool lease_is_stale(const struct lease *l);
 /* The lease that an acquire with this idempotency key got before, or is being granted just now:
  * one of this holder, or a TTL lease of the uid. NULL if there is none or it is stale. */

@@ -113,6 +113,58 @@ static bool op_acquire_find_holder(struct daemon *d, struct request *r, struct a
 	return a == ANCESTOR_YES;
 }
 
+static void acquire_follow_rule(struct acquire *a, const struct profile *p, const struct rule *rule)
+{
+	const struct config *c = a->d->config;
+
+	a->max_leases = rule->max_leases >= 0 ? rule->max_leases : c->max_leases;
+	a->ttl_ms = op_ttl_ms(a->d, rule, a->ttl_ms);
+	free(a->base_url);
+	a->base_url = config_base_url(c, p, rule);
+	text_copy(a->rule, sizeof(a->rule), rule->name);
+}
+
+/* The process may have ended since it asked, and left its connection to a child. False: the acquire
+ * was ended. */
+static bool acquire_is_undoubted(struct acquire *a)
+{
+	const char *doubt = request_doubt(a->request);
+	const struct denied what = { "acquire", a->profile, doubt };
+
+	if (!doubt)
+		return true;
+	denials_answer(a->d, a->request, &what,
+		       "%s: connect again from the process that wants to be served", doubt);
+	acquire_done(a);
+	return false;
+}
+
+bool acquire_is_allowed(struct acquire *a, const struct key *key)
+{
+	const struct config *c = a->d->config;
+	struct verdict v = policy_check(c, request_peer(a->request), a->profile);
+	const struct profile *p = config_profile(c, a->profile);
+
+	if (!acquire_is_undoubted(a))
+		return false;
+	if (!p) {
+		acquire_fail(a, PROTO_UNKNOWN_PROFILE, -1, "the profile is no longer configured");
+		return false;
+	}
+	if (!v.allowed) {
+		denials_by_rule(a->d, a->request, "acquire", a->profile);
+		acquire_done(a);
+		return false;
+	}
+	if ((key != NULL) == (p->mode == PROFILE_STATIC)) {
+		acquire_fail(a, a->reread ? PROTO_UNKNOWN_LEASE : PROTO_UPSTREAM_UNAVAILABLE,
+			     a->reread ? -1 : 100, "the profile has other keys now; acquire anew");
+		return false;
+	}
+	acquire_follow_rule(a, p, v.rule);
+	return true;
+}
+
 static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 				      const struct acquire_params *p, const struct profile *profile,
 				      const struct rule *rule)
@@ -127,16 +179,14 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 	a->refreshable = p->refreshable;
 	a->holder = p->holder;
 	a->holder_fd = -1;
-	a->ttl_ms = op_ttl_ms(d, rule, p->ttl_ms);
-	a->max_leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
+	a->ttl_ms = p->ttl_ms >= 0 ? p->ttl_ms : t->ttl_default_ms;
 	a->min_valid_asked = p->min_valid_ms >= 0;
 	a->min_valid_ms = a->min_valid_asked ? p->min_valid_ms : MIN_OF(t->min_valid_ms, life / 3);
 	a->deadline_ms =
 		clock_now().boot_ms + (p->timeout_ms >= 0 ? p->timeout_ms : t->acquire_wait_ms);
-	a->base_url = config_base_url(d->config, profile, rule);
 	text_copy(a->profile, sizeof(a->profile), profile->name);
-	text_copy(a->rule, sizeof(a->rule), rule->name);
 	text_copy(a->request_id, sizeof(a->request_id), p->request_id);
+	acquire_follow_rule(a, profile, rule);
 	return a;
 }
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness.broker import MANY, rule_all
+from harness.broker import FAST, MANY, rule_all
 from harness.cgroups import units
 from harness.holder import Holder
 from harness.instances import Instance
@@ -193,6 +193,47 @@ def test_child_that_keeps_a_dead_process_s_connection_is_denied(ruled, env, spea
     row, = broker.audit(event="whoami")
     assert row["outcome"] == "denied" and "ended" in row["detail"]
     assert broker.acquire()["api_key"] and broker.admin("status")["leases"] == 1
+
+
+def ask_and_die(broker, **params):
+    """A process asks for a key, forks a child that keeps its connection, and dies -> what reads the child's reply."""
+    read, write = os.pipe()
+    wait, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            connection = Connection(broker.socket)
+            number = connection.send("acquire", timeout_ms=20000, **params)
+            wait_until(lambda: connection.unread() == 0, what="the broker to read it")
+            if os.fork() == 0:
+                os.close(go)
+                os.read(wait, 1)  # the end of both
+                os.write(write, repr(code(lambda: connection.result(number))).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.close(wait)
+    os.waitpid(pid, 0)
+
+    def answer():
+        os.close(go)
+        with open(read, "rb") as file:
+            return eval(file.read())  # noqa: S307: our own child's
+    return answer
+
+
+@BOTH
+@pytest.mark.parametrize("params", [{"bind": "ttl"}, {"bind": "connection", "profile": "process"}], ids=["shared", "dedicated"])
+def test_child_does_not_get_the_key_that_a_dead_process_asked_for(make_broker, litellm, env, params):
+    litellm.fail(path="/key/generate", status=503, times=-1)
+    broker = make_broker(config=MANY + rule_all(), env={"LITELLM_MODELS": "gpt-5", "LITELLM_SERVICE_MODELS": "m", **env}, timing=FAST).start()
+    answer = ask_and_die(broker, **params)
+    broker.call("whoami")
+    litellm.clear()
+    said, text = answer()
+    assert said == "denied" and "has ended" in text, (said, text)
+    row, = broker.audit(event="acquire")
+    assert row["outcome"] == "denied" and broker.admin("status")["leases"] == 0
 
 
 def test_first_message_must_be_the_connectors_where_the_kernel_does_not_pin_it(ruled):

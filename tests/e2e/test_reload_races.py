@@ -97,3 +97,52 @@ def test_key_that_is_made_while_its_profile_goes_is_not_kept(make_broker, litell
     wait_until(lambda: not broker.count("SELECT count(*) FROM key WHERE profile = 'x' AND state <> 'deleted'"),
                what=lambda: str(broker.rows("SELECT * FROM key")))
     accounted_for(broker, litellm)
+
+
+def waiting_acquires(connection, litellm, count, **params):
+    """So many, that wait since upstream makes no keys; -> their numbers."""
+    numbers = [connection.send("acquire", timeout_ms=20000, **params) for _ in range(count)]
+    wait_until(lambda: connection.unread() == 0 and litellm.calls("/key/generate"), what="that they wait")
+    connection.call("whoami")
+    return numbers
+
+
+@pytest.mark.parametrize("mode", ["shared", "dedicated"])
+def test_acquire_that_waits_is_denied_once_its_rule_is_gone(make_broker, litellm, mode):
+    litellm.fail(path="/key/generate", status=503, times=-1)
+    broker = make_broker(config=BASE + PROFILE.format(mode), env=DROPIN, timing=FAST).start()
+    with broker.rpc() as connection:
+        waiting, = waiting_acquires(connection, litellm, 1, profile="x")
+        broker.write_config(BASE.replace('"*"', '"service"') + PROFILE.format(mode))
+        broker.admin("reload")
+        litellm.clear()
+        assert connection.reply(waiting)[0]["code"] == "denied"
+    assert broker.audit(event="acquire", outcome="denied") and not broker.audit(event="acquire", outcome="ok")
+
+
+def test_acquires_that_wait_get_what_their_rule_allows_by_then(make_broker, litellm):
+    litellm.fail(path="/key/generate", status=503, times=-1)
+    broker = make_broker(config=BASE, env=DROPIN, timing=FAST).start()
+    with broker.rpc() as connection:
+        waiting = waiting_acquires(connection, litellm, 4, bind="ttl", ttl_ms=60000)
+        broker.write_config(MANY + rule_all(max_leases=2, ttl_cap="5s"))
+        broker.admin("reload")
+        litellm.clear()
+        replies = [connection.reply(number) for number in waiting]
+    given = [reply for error, reply in replies if not error]
+    assert [reply["ttl_ms"] for reply in given] == [5000] * 2
+    assert [error["code"] for error, _ in replies if error] == ["limit_exceeded"] * 2
+
+
+def test_key_that_is_made_for_a_profile_that_becomes_static_is_not_handed_out(make_broker, litellm):
+    litellm.fail(path="/key/generate", status=503, times=-1)
+    broker = make_broker(config=BASE + PROFILE.format("dedicated"), env=DROPIN, timing=FAST).start()
+    path = broker.write("provider.key", "provider-secret-0123456789\n")
+    broker.secrets.add("provider-secret-0123456789")
+    with broker.rpc() as connection:
+        waiting, = waiting_acquires(connection, litellm, 1, profile="x", bind="ttl")
+        broker.write_config(BASE + f'profile "x" {{ mode = static key_file = "{path}" base_url = "https://llm.example.org/v1" }}\n')
+        broker.admin("reload")
+        litellm.clear()
+        assert connection.reply(waiting)[0]["code"] == "upstream_unavailable"
+        assert connection.call("acquire", profile="x", bind="ttl")["api_key"] == "provider-secret-0123456789"

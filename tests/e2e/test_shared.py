@@ -263,6 +263,28 @@ profile "openai" {{ mode = {mode} models = {{ "gpt-5" }} }}
     assert broker.acquire(**asked)["lease"] == now["lease"]
 
 
+@pytest.mark.parametrize("mode", ["shared", "dedicated"])
+def test_lease_of_a_key_of_our_own_is_unknown_once_the_profile_has_a_providers(make_broker, mode):
+    """Its key must not go to the provider's URL."""
+    broker = make_broker(timing={**FAST, "grace_ms": 60000})
+    path = broker.write("provider.key", "provider-secret-0123456789\n")
+    broker.secrets.add("provider-secret-0123456789")
+    broker.write_config(MANY + rule_all() + f'profile "openai" {{ mode = {mode} models = {{ "gpt-5" }} }}\n')
+    broker.start()
+    asked = {"profile": "openai", "bind": "ttl", "request_id": "one"}
+    before = broker.acquire(**asked)
+    broker.write_config(MANY + rule_all() + f'''
+profile "openai" {{ mode = static key_file = "{path}" base_url = "https://llm.example.org/v1" }}
+''')
+    broker.admin("reload")
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(lease=before["lease"])
+    assert refusal.value.code == "unknown_lease"
+    now = broker.acquire(**asked)
+    assert now["api_key"] == "provider-secret-0123456789" and now["lease"] != before["lease"]
+    assert broker.acquire(**asked)["lease"] == now["lease"]
+
+
 def test_static_key_file_that_others_can_read_is_refused(make_broker):
     broker = make_broker()
     path = broker.write("provider.key", "provider-secret-0123456789", 0o644)
