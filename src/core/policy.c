@@ -91,9 +91,9 @@ const struct rule *policy_rules(const struct config *c, const struct peer *peer,
 	}
 	*ret_n = 1;
 	for (size_t i = 0; i < c->n_listens; i++)
-		if (strcmp(c->listens[i].name, peer->listen) == 0)
+		if (!c->listens[i].waits && strcmp(c->listens[i].name, peer->listen) == 0)
 			return &c->listens[i];
-	*ret_n = 0; /* a reload has taken it away */
+	*ret_n = 0; /* a reload has taken it away, or given it another socket */
 	return NULL;
 }
 

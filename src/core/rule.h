@@ -27,7 +27,8 @@ struct rule {
 	char *unit, *user_unit; /* globs; NULL: any, or none */
 	char *exe;		/* path; NULL: any */
 	char *path;		/* of a listen section: the socket; else NULL */
-	char **profiles;	/* globs */
+	bool waits;	 /* likewise: it has another socket until the restart, and grants nothing */
+	char **profiles; /* globs */
 	size_t n_profiles;
 	char *base_url;		  /* handed out to these peers; NULL: the profile's */
 	int64_t max_leases;	  /* per uid; < 0: the default */

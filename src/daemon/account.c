@@ -7,15 +7,24 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/text.h"
+#include "core/rule.h"
 
 #define ACCOUNT_MINUTE_MS 60000
 #define ACCOUNT_SECOND_MS 1000
 #define ACCOUNT_ADMIN (INT64_C(1) << 32) /* in an id, beside the uid */
+
+struct account_rule {
+	struct account_rule *next;
+	struct bucket mints;
+	char name[PROFILE_NAME_MAX];
+};
 
 struct account_entry {
 	struct account account;
@@ -38,13 +47,6 @@ struct accounts *accounts_new(void)
 	return a;
 }
 
-static void account_forget(struct accounts *a, struct account_entry *e)
-{
-	assert(a->table); /* `e` is in it */
-	HASH_DEL(a->table, e);
-	free(e);
-}
-
 static bool bucket_is_full(const struct bucket *b, int64_t period_ms, int64_t now_ms)
 {
 	return b->at_ms == 0 || now_ms - b->at_ms >= period_ms;
@@ -64,10 +66,52 @@ static int64_t bucket_wait(double level, int64_t size, int64_t period_ms)
 	return level >= 1 ? 0 : (int64_t)((1 - level) * (double)period_ms / (double)size) + 1;
 }
 
-static bool account_is_full(const struct account *account, int64_t now_ms)
+/* Full ones are forgotten, so those of rules that are gone do not stay. */
+static void account_trim_rules(struct account *account, int64_t now_ms)
 {
-	return bucket_is_full(&account->mints, ACCOUNT_MINUTE_MS, now_ms) &&
+	struct account_rule **at = &account->rules;
+
+	while (*at) {
+		struct account_rule *r = *at;
+
+		if (bucket_is_full(&r->mints, ACCOUNT_MINUTE_MS, now_ms)) {
+			*at = r->next;
+			free(r);
+		} else {
+			at = &r->next;
+		}
+	}
+}
+
+static struct bucket *account_mints(struct account *account, const char *rule, int64_t now_ms)
+{
+	struct account_rule *r;
+
+	if (!rule)
+		return &account->mints;
+	account_trim_rules(account, now_ms);
+	for (r = account->rules; r; r = r->next)
+		if (strcmp(r->name, rule) == 0)
+			return &r->mints;
+	r = xcalloc(1, sizeof(*r));
+	text_copy(r->name, sizeof(r->name), rule);
+	r->next = account->rules;
+	account->rules = r;
+	return &r->mints;
+}
+
+static bool account_is_full(struct account *account, int64_t now_ms)
+{
+	account_trim_rules(account, now_ms);
+	return !account->rules && bucket_is_full(&account->mints, ACCOUNT_MINUTE_MS, now_ms) &&
 	       bucket_is_full(&account->requests, ACCOUNT_SECOND_MS, now_ms);
+}
+
+static void account_forget(struct accounts *a, struct account_entry *e)
+{
+	assert(a->table); /* `e` is in it */
+	HASH_DEL(a->table, e);
+	free(e);
 }
 
 /* Forgets unused accounts from the front of the list until one is not full yet. */
@@ -140,15 +184,16 @@ void account_put(struct accounts *a, struct account *account)
 		TAILQ_INSERT_TAIL(&a->unused, e, of_unused);
 }
 
-bool account_take_mint(struct account *account, int64_t per_minute, int64_t now_ms,
-		       int64_t *ret_wait_ms)
+bool account_take_mint(struct account *account, const char *rule, int64_t per_minute,
+		       int64_t now_ms, int64_t *ret_wait_ms)
 {
-	struct bucket *b = &account->mints;
+	struct bucket *b;
 
 	if (per_minute <= 0) {
 		*ret_wait_ms = ACCOUNT_MINUTE_MS;
 		return false;
 	}
+	b = account_mints(account, rule, now_ms);
 	b->left = bucket_level(b, per_minute, ACCOUNT_MINUTE_MS, now_ms);
 	b->at_ms = now_ms;
 	if (b->left < 1) {

@@ -13,6 +13,7 @@
 
 #include "base/macros.h"
 
+struct account_rule;
 struct accounts;
 struct conn;
 TAILQ_HEAD(conn_list, conn);
@@ -33,6 +34,7 @@ struct account {
 	int64_t queued;	  /* connections that go on in the next turn */
 	int64_t leases;	  /* active, and being granted */
 	struct bucket mints, requests;
+	struct account_rule *rules; /* mints of the rules with a limit of their own */
 	struct conn_list paced; /* connections whose next request is over the rate; oldest first */
 	TAILQ_ENTRY(account) of_paced; /* on conn_set.paced while it has such */
 	int64_t uses; /* holders of a pointer: account_get() counts up, account_put() down */
@@ -49,10 +51,10 @@ struct account *account_get_admin(struct accounts *a, uid_t uid);
  * again. */
 void account_put(struct accounts *a, struct account *account);
 
-/* Takes one mint of `per_minute` at boot time `now_ms`. False: none left, `ret_wait_ms` until there
- * is one. */
-bool account_take_mint(struct account *account, int64_t per_minute, int64_t now_ms,
-		       int64_t *ret_wait_ms);
+/* Takes one mint of `per_minute` at boot time `now_ms`; that limit is of the rule of this name,
+ * NULL: of all rules without one. False: none left, `ret_wait_ms` until there is one. */
+bool account_take_mint(struct account *account, const char *rule, int64_t per_minute,
+		       int64_t now_ms, int64_t *ret_wait_ms);
 /* Milliseconds until one request of `per_second` may be taken; 0: now. No rate: always. */
 int64_t account_request_wait(const struct account *account, int64_t per_second, int64_t now_ms);
 /* Takes one; for what was done already the bucket may go below empty. */

@@ -163,19 +163,23 @@ void listeners_free(struct listeners *l)
 	free(l);
 }
 
-bool listeners_differ(const struct listeners *l, const struct config *c)
+static bool listeners_has(const struct listeners *l, const struct rule *r)
+{
+	bool found = false;
+
+	for (size_t i = HANDOVER_OWN; i < l->n && !found; i++)
+		found = strcmp(r->name, l->names[i]) == 0 && strcmp(r->path, l->paths[i]) == 0 &&
+			(r->has_gid ? r->gid : (gid_t)-1) == l->groups[i];
+	return found;
+}
+
+bool listeners_differ(const struct listeners *l, struct config *c)
 {
 	bool differ = c->n_listens != l->n - HANDOVER_OWN;
 
-	for (size_t i = 0; i < c->n_listens && !differ; i++) {
-		const struct rule *r = &c->listens[i];
-		bool found = false;
-
-		for (size_t j = HANDOVER_OWN; j < l->n && !found; j++)
-			found = strcmp(r->name, l->names[j]) == 0 &&
-				strcmp(r->path, l->paths[j]) == 0 &&
-				(r->has_gid ? r->gid : (gid_t)-1) == l->groups[j];
-		differ = !found;
+	for (size_t i = 0; i < c->n_listens; i++) {
+		c->listens[i].waits = !listeners_has(l, &c->listens[i]);
+		differ = differ || c->listens[i].waits;
 	}
 	return differ;
 }

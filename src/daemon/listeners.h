@@ -17,8 +17,9 @@ struct listeners;
 /* Takes what the service manager passed and opens the private socket. Exit code, as sysexits.h. */
 int listeners_new(struct daemon *d) _must_check_;
 void listeners_free(struct listeners *l);
-/* Does the configuration name other `listen` sockets than there were at the start? */
-bool listeners_differ(const struct listeners *l, const struct config *c);
+/* Does the configuration name other `listen` sockets than there were at the start? The sections
+ * that do are made to wait: what they grant is meant for who comes by the other socket. */
+bool listeners_differ(const struct listeners *l, struct config *c);
 /* A standby looks whether it has the sockets that are at the paths now, and asks for them if not.
  */
 /* False: it has none, or not those that are there now; the next look asks again. */

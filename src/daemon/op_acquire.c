@@ -196,8 +196,8 @@ static bool op_acquire_has_room(struct daemon *d, struct request *r, const struc
 {
 	struct account *account = request_account(r);
 	int64_t leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
-	int64_t mints =
-		rule->mints_per_minute >= 0 ? rule->mints_per_minute : d->config->mints_per_minute;
+	bool own = rule->mints_per_minute >= 0;
+	int64_t mints = own ? rule->mints_per_minute : d->config->mints_per_minute;
 	int64_t wait = 1000;
 
 	if (account->leases >= leases) {
@@ -214,7 +214,8 @@ static bool op_acquire_has_room(struct daemon *d, struct request *r, const struc
 		return false;
 	}
 	if (profile->mode == PROFILE_DEDICATED &&
-	    !account_take_mint(account, mints, clock_now().boot_ms, &wait)) {
+	    !account_take_mint(account, own ? rule->name : NULL, mints, clock_now().boot_ms,
+			       &wait)) {
 		request_fail(r, PROTO_LIMIT_EXCEEDED, wait,
 			     "uid %u has had its %lld new keys of this minute", account->uid,
 			     (long long)mints);

@@ -83,6 +83,19 @@ def test_leases_and_mints(limited, name, where):
             assert two.call(**wish)["api_key"]
 
 
+def test_mints_of_a_rule_are_its_own(make_broker):
+    """Neither do other rules of the uid fill them up, nor do they use up theirs."""
+    profiles = "".join(f'profile "{name}" {{ mode = dedicated duration = 30m models = {{"m"}} }}\n' for name in ("gold", "cheap"))
+    rules = (f'rule "gold" {{ uid = {os.getuid()} profiles = {{ "gold" }} mints_per_minute = 1 }}\n'
+             f'rule "cheap" {{ uid = {os.getuid()} profiles = {{ "cheap" }} }}\n')
+    broker = make_broker(config=profiles + rules, timing=FAST).start()
+    with broker.rpc() as peer:
+        for profile in ("cheap", "gold", "cheap", "cheap"):
+            assert peer.call("acquire", profile=profile)["api_key"]
+        assert refused(peer, "acquire", profile="gold").retry_after_ms > 30000
+        assert peer.call("acquire", profile="cheap")["api_key"]
+
+
 def test_a_rules_limit_may_be_higher_than_the_daemons(limited):
     broker = limited("leases = 2 connections = 2 mints_per_minute = 2", "max_leases = 5 connections = 5 mints_per_minute = 5")
     with Peers(broker, GREEDY) as greedy, Peers(broker, OTHER) as other:

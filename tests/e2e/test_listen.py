@@ -165,6 +165,31 @@ def test_reload_changes_the_grant_and_says_what_waits(mounted):
     assert broker.admin("reload")["restart"] == ["listen"]
 
 
+@pytest.mark.parametrize("what", ["path", "group"])
+def test_grant_of_another_socket_waits_with_it(mounted, what):
+    """A section's new grant is for who can reach its new socket: the old one gets none of it."""
+    broker = mounted()
+    other = broker.path("files/other.sock")
+    if what == "path":  # two sections change names: each socket has the profile that it had
+        broker.stop()
+        swapped = [web(broker), f'listen "jobs" {{ path = "{other}" profiles = {{ "process" }} }}\n']
+        broker.write_config(MANY + rule_all() + "".join(swapped))
+        broker.start()
+        names = "".join(swapped).replace('"web"', '"x"').replace('"jobs"', '"web"').replace('"x"', '"jobs"')
+        broker.write_config(MANY + rule_all() + names)
+    else:
+        broker.write_config(MANY + rule_all() + web(broker, '"*"', "group = 77"))
+    assert broker.admin("reload")["restart"] == ["listen"]
+    with pytest.raises(RpcError) as refusal:
+        call(broker.web, "acquire", profile="process", bind="ttl")
+    assert refusal.value.code == "denied" and call(broker.web, "list")["profiles"] == []
+    if what == "path":
+        broker.stop()
+        broker.start()
+        assert [p["name"] for p in call(broker.web, "list")["profiles"]] == ["service"]
+        assert [p["name"] for p in call(other, "list")["profiles"]] == ["process"]
+
+
 def test_administrator_asks_about_a_peer_of_the_socket(mounted):
     broker = mounted()
     told = broker.cli("explain", "service", "--as", f"uid={STRANGER},listen=web").ok()

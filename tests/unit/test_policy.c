@@ -265,6 +265,9 @@ static void test_a_listen_section_is_for_its_socket_alone(void **state)
 	strcpy(peer.listen, "web");
 	assert_ptr_equal(policy_check(&c, &peer, "service").rule, &listen);
 	assert_false(policy_check(&c, &peer, "process").allowed);
+	listen.waits = true; /* for the restart that gives it its socket */
+	assert_false(policy_check(&c, &peer, "service").allowed);
+	listen.waits = false;
 	strcpy(peer.listen, "gone");
 	assert_false(policy_check(&c, &peer, "service").allowed);
 	peer.listen[0] = '\0';
