@@ -224,6 +224,14 @@ void watch_rotated(struct watch *w, const struct key *k)
 			watch_note(w, l, WATCH_ROTATED, k->row.generation);
 }
 
+void watch_begun(struct watch *w, const struct lease *l)
+{
+	uint64_t generation = rotation_behind(l);
+
+	if (generation)
+		watch_note(w, l, WATCH_ROTATED, generation);
+}
+
 void watch_ended(struct watch *w, const struct lease *l)
 {
 	if (l->row.state == LEASE_REVOKED)
