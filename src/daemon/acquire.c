@@ -23,6 +23,7 @@
 #include "daemon/leases.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
+#include "daemon/watch.h"
 
 static void acquire_free(struct acquire *a)
 {
@@ -175,6 +176,7 @@ static void acquire_begin(struct acquire *a)
 	int r = lease_begin(l, acquire_pidfd(a));
 
 	if (r == 0 && !(a->key && a->key->dead)) {
+		watch_begun(a->d->watch, l);
 		acquire_reply(a);
 		return;
 	}
@@ -217,6 +219,7 @@ static void acquire_stored(void *userdata, int outcome)
 		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1, "this lease has ended");
 	} else if (a->reread) {
 		lease_move(l, k);
+		watch_begun(a->d->watch, l);
 		acquire_reply(a);
 	} else {
 		acquire_begin(a);

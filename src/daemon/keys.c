@@ -203,8 +203,19 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	}
 }
 
+/* A name is for people; a key that is to go does not wait for it. */
+static void key_leave_rename(struct key *k)
+{
+	if (!k->renaming || !key_goes_first(k))
+		return;
+	upstream_cancel(TAKE(k->call));
+	k->renaming = false;
+}
+
 void key_drive(struct key *k)
 {
+	if (!k->storing && !k->d->stopping)
+		key_leave_rename(k);
 	if (k->call || k->storing || k->d->stopping)
 		return;
 	if (k->retire_why && (k->row.state == KEY_LIVE || k->row.state == KEY_INTENT)) {

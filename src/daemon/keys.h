@@ -59,6 +59,7 @@ struct key {
 	bool corrected;		 /* a fresh key's life was put right once */
 	bool name_taken;	 /* the last POST was refused because of the alias */
 	unsigned names_tried;	 /* aliases that were taken */
+	bool renaming;		 /* the call under way is key_rename()'s */
 	bool rename_wanted;	 /* upstream doesn't know it by row.alias yet */
 	bool dead;		 /* proven, or revoked: deleted whoever holds it */
 	bool rename_sent;	 /* the call under way tells upstream the alias as it is now */

@@ -169,6 +169,13 @@ void lease_look_again(struct lease *l)
 		lease_timer_in(l, l->ends_boot_ms - clock_now().boot_ms);
 }
 
+static void lease_set_end(struct lease *l)
+{
+	l->ends_boot_ms = l->row.ends_boot_ms;
+	l->life_ms = l->ends_boot_ms - clock_now().boot_ms;
+	lease_look_again(l);
+}
+
 void lease_move(struct lease *l, struct key *key)
 {
 	struct key *old = l->key;
@@ -200,8 +207,7 @@ int lease_begin(struct lease *l, int pidfd)
 		return holder_join(&l->d->leases->holders, l, pidfd);
 	if (l->row.bind == LEASE_CONNECTION)
 		return l->tie.conn ? 0 : -ESRCH;
-	l->ends_boot_ms = l->row.ends_boot_ms;
-	lease_look_again(l);
+	lease_set_end(l);
 	return 0;
 }
 
@@ -267,8 +273,7 @@ void lease_settle(struct lease *l, bool committed)
 	l->drafted = false;
 	if (!moved)
 		return;
-	l->ends_boot_ms = l->row.ends_boot_ms;
-	lease_look_again(l);
+	lease_set_end(l);
 }
 
 void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *to)

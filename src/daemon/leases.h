@@ -56,6 +56,7 @@ struct lease {
 	struct holder_id asker;	 /* of one that is another process's; zeroes in a later term */
 	struct event *timer;	 /* for ends_boot_ms, or to try its end again */
 	int64_t ends_boot_ms;	 /* it ends by itself then, a boot time; 0: not by time */
+	int64_t life_ms;	 /* of a TTL lease: what it had left when its end was last set */
 	TAILQ_ENTRY(lease) of_holder;
 	bool indexed; /* in the table of requests, from lease_new() on */
 	struct lease_request request;

@@ -242,6 +242,7 @@ static void names_on_renamed(void *userdata, struct upstream_answer *a)
 	struct key *k = userdata;
 
 	k->call = NULL;
+	k->renaming = false;
 	FAIL_POINT("rotate.after_rename");
 	if (a->litellm.kind == LITELLM_UNAVAILABLE || a->litellm.kind == LITELLM_UNAUTHORIZED) {
 		if (k->extend_wanted) /* nor can it be prolonged now */
@@ -288,4 +289,5 @@ void key_rename(struct key *k)
 	k->rename_sent = true;
 	key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, NULL, k->row.alias),
 		 names_on_renamed);
+	k->renaming = k->call != NULL;
 }

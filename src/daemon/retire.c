@@ -124,6 +124,15 @@ static void retire_end_leases(struct key *k)
 	}
 }
 
+/* Where deletions themselves fail, they are not what keeps the breaker open for all others. */
+static int64_t retire_again_ms(const struct key *k, const struct upstream_answer *a)
+{
+	const struct timing *t = &k->d->config->timing;
+	int64_t soon = MAX_OF(a->litellm.retry_after_ms, t->upstream_recheck_ms / 8);
+
+	return a->held_up ? MIN_OF(soon, t->delete_retry_ms) : t->delete_retry_ms;
+}
+
 static void retire_on_delete(void *userdata, struct upstream_answer *a)
 {
 	struct key *k = userdata;
@@ -138,7 +147,7 @@ static void retire_on_delete(void *userdata, struct upstream_answer *a)
 		log_warning(
 			"profile %s: a key could not be deleted upstream, trying again later: %s",
 			k->row.profile, a->litellm.message);
-		key_drive_in(k, k->d->config->timing.delete_retry_ms);
+		key_drive_in(k, retire_again_ms(k, a));
 		return;
 	}
 	retire_end_leases(k);

@@ -57,6 +57,7 @@ struct upstream {
 	char *url;	       /* of it */
 	struct secret *master; /* to take it out of messages */
 	struct breaker breaker;
+	enum litellm_op outage_op; /* of the call that opened the breaker */
 	LIST_HEAD(, upstream_call) calls;
 	bool reachable;
 	int64_t changed_at_ms; /* wall time of the last change of `reachable` */
@@ -204,11 +205,13 @@ static void upstream_learn(struct upstream *u, const struct upstream_call *call)
 		u->rejected = refused;
 	(void)snprintf(u->error, sizeof(u->error), "%s",
 		       refused || a->kind == LITELLM_UNAVAILABLE ? a->message : "");
-	if (call->outage)
+	if (call->outage) {
+		u->outage_op = call->op;
 		breaker_failed(&u->breaker, clock_now().boot_ms,
 			       MAX_OF(u->timing->breaker_ms, pause));
-	else
+	} else {
 		breaker_answered(&u->breaker);
+	}
 	upstream_set_reachable(u, a->kind != LITELLM_UNAVAILABLE);
 }
 
@@ -355,6 +358,7 @@ static bool upstream_may_send(struct upstream_call *call)
 	/* A call that has started asking goes through with it. */
 	verdict = call->attempts == 0 ? breaker_ask(&u->breaker, now) : BREAKER_PASS;
 	if (verdict == BREAKER_REFUSE) {
+		call->answer.held_up = call->op != u->outage_op;
 		upstream_give_up(call, u->error,
 				 MAX_OF(breaker_remaining_ms(&u->breaker, now), INT64_C(1)));
 		return false;

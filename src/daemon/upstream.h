@@ -24,6 +24,9 @@ struct upstream_answer {
 	 * became of it (none, or a 5xx): it may have been carried out, or may yet be.
 	 */
 	bool unanswered;
+	/* Not asked: calls of another kind have failed of late. `retry_after_ms` says when it may
+	 * be. */
+	bool held_up;
 };
 
 /* Comes once, from the loop, unless the call is cancelled. `answer` may be taken from (set what was

@@ -224,6 +224,14 @@ void watch_rotated(struct watch *w, const struct key *k)
 			watch_note(w, l, WATCH_ROTATED, k->row.generation);
 }
 
+void watch_begun(struct watch *w, const struct lease *l)
+{
+	uint64_t generation = rotation_behind(l);
+
+	if (generation)
+		watch_note(w, l, WATCH_ROTATED, generation);
+}
+
 void watch_ended(struct watch *w, const struct lease *l)
 {
 	if (l->row.state == LEASE_REVOKED)
@@ -233,10 +241,8 @@ void watch_ended(struct watch *w, const struct lease *l)
 /* In the last minute of its time, or the last third of a short one. */
 static bool watch_is_expiring(const struct watch *w, const struct lease *l, int64_t now)
 {
-	int64_t life = l->row.ends_at_ms - l->row.granted_at_ms;
-
 	return l->row.bind == LEASE_TTL && !l->ending &&
-	       now >= l->ends_boot_ms - MIN_OF(w->d->config->timing.expiring_ms, life / 3);
+	       now >= l->ends_boot_ms - MIN_OF(w->d->config->timing.expiring_ms, l->life_ms / 3);
 }
 
 static void watch_arm(struct watch *w)

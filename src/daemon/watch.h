@@ -19,6 +19,8 @@ DEFINE_CLEANUP(struct watch, watch)
 /* `k` is the current key of its profile now: the refreshable leases that have another are behind.
  */
 void watch_rotated(struct watch *w, const struct key *k);
+/* It has been handed out, and that is committed: with a key that was replaced in the same turn? */
+void watch_begun(struct watch *w, const struct lease *l);
 /* It has ended, and that is committed. */
 void watch_ended(struct watch *w, const struct lease *l);
 /* Tells what there is to tell, as far as the peers take it: once a turn, after its commit. */

@@ -88,6 +88,19 @@ def test_renewed_lease_lives_on_after_the_clock_was_set_back(make_broker, litell
     assert time.monotonic() - begin >= 1.8
 
 
+def test_last_third_is_that_of_the_last_renewal(make_broker, clock):
+    """The lease is an hour old, and each renewal gives it four seconds."""
+    broker = start(make_broker, clock)
+    with broker.rpc() as connection:
+        connection.call("watch")
+        reply = connection.call("acquire", bind="ttl", ttl_ms=60000)
+        clock.set(HOUR)
+        connection.call("renew", lease=reply["lease"], ttl_ms=4000)
+        connection.wait_notifications(1)
+        (method, (what,)), = connection.notifications
+        assert (method, what["lease"]) == ("expiring", reply["lease"])
+
+
 def test_shared_keys_are_asked_about_again_after_a_jump(make_broker, litellm, clock):
     """Their ends were worked out with the old clock."""
     broker = start(make_broker, clock, LITELLM_SERVICE_KEY_DURATION="30m")

@@ -443,3 +443,28 @@ def test_pool_is_for_dedicated_profiles(make_broker):
     broker = make_broker(MANY + rule_all() + 'profile "s" {\n mode = shared\n models = { "gpt-5" }\n pool = 2\n}\n')
     done = broker.run_daemon("--check")
     assert done.code == 78 and "keybroker.conf:" in done.stderr and "pool is for dedicated profiles only" in done.stderr
+
+
+def test_key_of_a_dead_holder_does_not_wait_for_its_name(pooled, litellm):
+    """Its renaming hangs; nothing else does."""
+    litellm.fail(path="/key/update", hang=True, times=-1)
+    litellm.clear_calls()
+    with Holder(pooled) as holder:
+        reply = holder.call("acquire", profile="job")
+        wait_until(lambda: litellm.calls("/key/update"), what="the renaming")
+        holder.kill()
+        wait_gone(litellm, reply["api_key"])
+
+
+def test_deletion_that_another_failure_holds_up_is_tried_as_soon_as_it_may(make_broker, litellm):
+    """The renaming's failure opens the breaker, which refuses the deletion; that itself has not failed."""
+    broker = make_broker(config(), timing={**FAST, "breaker_ms": 1000, "delete_retry_ms": 600000}).start()
+    wait_full(broker)
+    litellm.clear_calls()
+    litellm.fail(path="/key/update", times=3, status=500)
+    with Holder(broker) as holder:
+        reply = holder.call("acquire", profile="job")
+        wait_until(lambda: len(litellm.calls("/key/update")) == 3 and not broker.admin("status")["upstream"]["reachable"],
+                   what="the breaker")
+        holder.kill()
+        wait_gone(litellm, reply["api_key"])

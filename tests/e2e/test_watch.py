@@ -9,7 +9,7 @@ import pytest
 from harness.broker import DROPIN, FAST, rule_all
 from harness.holder import Holder
 from harness.rpc import Closed, RpcError
-from harness.upstream import wait_gone
+from harness.upstream import unread_answers, wait_gone
 from harness.users import STRANGER, need_root
 from harness.wait import wait_until
 
@@ -50,6 +50,24 @@ def test_connection_that_watches_goes_on_answering(broker):
         broker.admin("rotate", profile="service")
         told(connection)
         assert connection.call("acquire", lease=reply["lease"])["generation"] == 2
+
+
+def test_lease_of_the_rotations_own_turn_is_told(make_broker, litellm):
+    """It is handed out with the old key in the very commit that makes the new one live."""
+    broker = make_broker(timing=FAST).start()
+    broker.wait_ready()
+    litellm.fail(path="/key/info", delay_ms=500)
+    with broker.rpc(admin=True) as admin, broker.rpc() as client, watching(broker) as watcher:
+        client.call("whoami")
+        asked = admin.send("rotate", profile="service")
+        wait_until(lambda: len(litellm.calls("/key/generate")) == 2, what="the mint")
+        with broker.frozen():
+            wait_until(lambda: unread_answers(litellm) == 1, what="the answer")
+            sent = [client.send("acquire") for _ in range(4)]
+        admin.result(asked)
+        behind = {reply["lease"] for reply in map(client.result, sent) if reply["generation"] == 1}
+        assert behind
+        assert {what["lease"] for _, what in told(watcher, len(behind))} == behind
 
 
 def test_who_begins_to_watch_late_hears_what_it_missed(broker):
