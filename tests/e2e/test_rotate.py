@@ -97,6 +97,19 @@ def test_fixed_lease_keeps_it_to_fixed_max_only(make_broker, litellm):
         wait_gone(litellm, old)
 
 
+def test_lowered_fixed_max_goes_for_those_that_wait_already(make_broker, litellm):
+    text = rule_all() + 'lease { grace = "1s" fixed_max = "%s" }\n'
+    broker = make_broker(config=text % "24h").start()
+    broker.wait_ready()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)["api_key"]
+        broker.admin("rotate", profile="service")
+        stays(lambda: row_of(litellm, old) is not None, 1.5)  # the grace is over
+        broker.write_config(text % "2s")
+        broker.admin("reload")
+        wait_gone(litellm, old)
+
+
 def test_old_key_is_prolonged_while_a_fixed_lease_holds_it(make_broker, litellm):
     broker = make_broker(timing={**QUICK, "duration_min_ms": 1000, "extend_floor_ms": 0}, env={"LITELLM_SERVICE_KEY_DURATION": "3s"}).start()
     broker.wait_ready()
