@@ -11,6 +11,7 @@
 #include "daemon/op.h"
 #include "daemon/op_map.h"
 #include "daemon/rotation.h"
+#include "daemon/shared.h"
 
 #define OP_RETIRING_HOLDERS 4 /* of one key */
 
@@ -112,4 +113,22 @@ void op_retiring_pack(const struct daemon *d, const char *profile, struct op_ret
 	if (shown < n)
 		op_map_int(m, "retiring_more", (int64_t)(n - shown));
 	free(all);
+}
+
+void op_retiring_sum(const struct shared *s, struct op_map *m)
+{
+	struct op_map older = { 0 };
+	int64_t keys = 0, leases = 0, fixed = 0;
+
+	for (const struct key *k = keys_first(s->d->keys); k; k = keys_next(k)) {
+		if (k->shared != s || k->row.state != KEY_RETIRING || k->dead)
+			continue;
+		keys++;
+		leases += k->n_leases;
+		fixed += k->n_fixed;
+	}
+	op_map_int(&older, "keys", keys);
+	op_map_int(&older, "leases", leases);
+	op_map_int(&older, "fixed", fixed);
+	op_map_map(m, "older", &older);
 }
