@@ -31,6 +31,7 @@ static int op_retiring_holder(const struct lease *l, struct buf *b)
 
 	op_map_text(&m, "lease", l->row.id);
 	op_map_int(&m, "uid", l->row.uid);
+	op_map_text(&m, "bind", lease_bind_name(l->row.bind));
 	op_map_int(&m, "pid", l->row.bind == LEASE_PROCESS ? l->row.holder_pid : l->row.pid);
 	return op_map_end(&m, b);
 }
