@@ -58,14 +58,17 @@ int command_rotate(struct cli *c)
 	if (r != CLI_OK)
 		return r;
 	const struct value *v = message_result(m), *old = value_get(v, "retiring");
+	const struct value *older = value_get(v, "older");
 	if (c->options.json) {
 		json_out_line(v);
 		return CLI_OK;
 	}
 	admin_say_new_key(v, "has a new key");
 	if (old && c->options.now)
-		admin_say("generation %" PRId64 " and those before it are deleted now; %s had it",
-			  field_int(old, "generation"), field_count(old, "leases", "lease", count));
+		admin_say("generation %" PRId64 " and those before it are deleted now; %s had "
+			  "them, %" PRId64 " of them fixed",
+			  field_int(old, "generation"),
+			  field_count(older, "leases", "lease", count), field_int(older, "fixed"));
 	else if (old)
 		admin_say("generation %" PRId64 " retires as %s, held by %s, %" PRId64
 			  " of them fixed",

@@ -178,22 +178,51 @@ static void status_profile_row(struct table *t, const struct value *row)
 	table_end_row(t);
 }
 
-/* "held by 3 fixed leases (pid 12, 34, …), until in 23 h" */
+/* Who asked for a TTL lease has most likely ended; a process of a foreign namespace has no pid. */
+static int status_holder(const struct value *holder, char *ret, size_t size)
+{
+	int64_t pid = field_int(holder, "pid"), uid = field_int(holder, "uid");
+
+	if (strcmp(field_text(holder, "bind"), "ttl") == 0)
+		return snprintf(ret, size, "uid %" PRId64 " by TTL", uid);
+	if (pid == 0)
+		return snprintf(ret, size, "uid %" PRId64, uid);
+	return snprintf(ret, size, "pid %" PRId64, pid);
+}
+
+/* "deleted when they end, in 23 h at most" */
+static void status_held_until(const struct value *row, char *ret, size_t size)
+{
+	int64_t at = field_int(row, "held_until_ms");
+	char when[WHEN_SIZE];
+
+	if (at <= cli_now_ms()) { /* it is here, so it has not been deleted yet */
+		when_local(at, when);
+		(void)snprintf(ret, size, "due since %s", when);
+		return;
+	}
+	when_relative(at, cli_now_ms(), when);
+	(void)snprintf(ret, size, "deleted when %s, %s at most",
+		       field_int(row, "fixed") == 1 ? "it ends" : "they end", when);
+}
+
+/* "held by 3 fixed leases (pid 12, uid 1000 by TTL, …), deleted when they end, in 23 h at most" */
 static void status_holders_cell(struct table *t, const struct value *row)
 {
 	const struct value *held = value_get(row, "held_by");
-	char count[FIELD_COUNT_SIZE], until[2 * WHEN_SIZE], pids[128];
+	char count[FIELD_COUNT_SIZE], until[2 * WHEN_SIZE], who[192];
 	size_t n = 0;
 
-	*pids = '\0';
-	for (size_t i = 0; i < value_len(held) && n < sizeof(pids) - 32; i++)
-		n += (size_t)snprintf(pids + n, sizeof(pids) - n, "%s%" PRId64, i ? ", " : " (pid ",
-				      field_int(value_at(held, i), "pid"));
+	*who = '\0';
+	for (size_t i = 0; i < value_len(held) && n < sizeof(who) - 48; i++) {
+		n += (size_t)snprintf(who + n, sizeof(who) - n, "%s", i ? ", " : " (");
+		n += (size_t)status_holder(value_at(held, i), who + n, sizeof(who) - n);
+	}
 	if (n > 0)
-		(void)snprintf(pids + n, sizeof(pids) - n, "%s)",
+		(void)snprintf(who + n, sizeof(who) - n, "%s)",
 			       (int64_t)value_len(held) < field_int(row, "fixed") ? ", …" : "");
-	status_when(row, "held_until_ms", ", deleted ", until);
-	table_cell(t, "held by %s%s%s", field_count(row, "fixed", "fixed lease", count), pids,
+	status_held_until(row, until, sizeof(until));
+	table_cell(t, "held by %s%s, %s", field_count(row, "fixed", "fixed lease", count), who,
 		   until);
 }
 

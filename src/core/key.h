@@ -13,6 +13,7 @@
 
 #define REQUEST_ID_MAX 65 /* bytes with the NUL */
 #define TEAM_ID_MAX 129
+#define KEY_SETTINGS_SIZE 17
 
 enum key_state {
 	KEY_INTENT,   /* written down; upstream may or may not have it */
@@ -52,7 +53,8 @@ struct key_row {
 	int64_t delete_at_ms;  /* not deleted before; 0: as soon as nothing holds
 				  it */
 	bool dead; /* revoked, or found dead: blocked until it is deleted, whoever holds it */
-	char settings[17]; /* pool: digest of the profile's that it was made by */
+	char settings[KEY_SETTINGS_SIZE]; /* pool and shared: digest of the profile's that it was
+					     made by; "": not known */
 };
 
 /* Made for the pool, and nobody has got it yet. */

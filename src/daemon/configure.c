@@ -184,7 +184,7 @@ static void reload_apply(struct reload *l)
 {
 	struct daemon *d = l->d;
 	struct config *old = d->config;
-	bool upstream_changed;
+	bool upstream_changed, fixed_changed;
 
 	d->keys_forbidden = false; /* perhaps that was changed too */
 	d->config = l->next;
@@ -193,6 +193,7 @@ static void reload_apply(struct reload *l)
 	daemon_limits(d);
 	d->timing = d->config->timing;
 	upstream_changed = !daemon_same_upstream(d->config, old);
+	fixed_changed = d->config->timing.fixed_max_ms != old->timing.fixed_max_ms;
 	if (upstream_changed && daemon_upstream(d) < 0)
 		log_error("reload: upstream cannot be set up; calls fail until the next reload");
 	if (d->sweep_wanted)
@@ -203,8 +204,8 @@ static void reload_apply(struct reload *l)
 		pools_configure(d);
 		teams_check(d);
 	}
-	if (d->term && upstream_changed)
-		keys_hurry(d);
+	if (d->term && (upstream_changed || fixed_changed))
+		keys_hurry(d); /* they may wait for what is not so any more */
 	if (!l->quietly)
 		log_info("reloaded: %s%s", l->what.detail,
 			 l->what.master_changed ? "; the master key is another one" : "");

@@ -11,6 +11,7 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/op_retiring.h"
 #include "daemon/revoke_wait.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
@@ -46,6 +47,7 @@ static void op_rotate_reply(struct request *r, const struct key *k, const struct
 		op_map_int(&retiring, "fixed", old->n_fixed);
 		op_map_map(&m, "retiring", &retiring);
 	}
+	op_retiring_sum(k->shared, &m);
 	request_send(r, op_map_end(&m, request_reply(r)));
 }
 

@@ -11,6 +11,7 @@
 #include "daemon/op.h"
 #include "daemon/op_map.h"
 #include "daemon/rotation.h"
+#include "daemon/shared.h"
 
 #define OP_RETIRING_HOLDERS 4 /* of one key */
 
@@ -30,6 +31,7 @@ static int op_retiring_holder(const struct lease *l, struct buf *b)
 
 	op_map_text(&m, "lease", l->row.id);
 	op_map_int(&m, "uid", l->row.uid);
+	op_map_text(&m, "bind", lease_bind_name(l->row.bind));
 	op_map_int(&m, "pid", l->row.bind == LEASE_PROCESS ? l->row.holder_pid : l->row.pid);
 	return op_map_end(&m, b);
 }
@@ -112,4 +114,22 @@ void op_retiring_pack(const struct daemon *d, const char *profile, struct op_ret
 	if (shown < n)
 		op_map_int(m, "retiring_more", (int64_t)(n - shown));
 	free(all);
+}
+
+void op_retiring_sum(const struct shared *s, struct op_map *m)
+{
+	struct op_map older = { 0 };
+	int64_t keys = 0, leases = 0, fixed = 0;
+
+	for (const struct key *k = keys_first(s->d->keys); k; k = keys_next(k)) {
+		if (k->shared != s || k->row.state != KEY_RETIRING || k->dead)
+			continue;
+		keys++;
+		leases += k->n_leases;
+		fixed += k->n_fixed;
+	}
+	op_map_int(&older, "keys", keys);
+	op_map_int(&older, "leases", leases);
+	op_map_int(&older, "fixed", fixed);
+	op_map_map(m, "older", &older);
 }

@@ -137,9 +137,8 @@ static const struct profile *pool_profile(const struct pool *p)
 	return profile && profile->mode == PROFILE_DEDICATED ? profile : NULL;
 }
 
-/* All that a key of this profile has, whoever gets it: the body of its mint without its names. */
-static void pool_settings(const struct profile *p,
-			  char ret[sizeof(((struct key_row *)0)->settings)])
+/* The body of its mint without its names. */
+void pool_settings(const struct profile *p, char ret[KEY_SETTINGS_SIZE])
 {
 	const struct litellm_mint m = { .team_id = p->team_id ? p->team_id : p->team_alias,
 					.models = p->models,
@@ -152,7 +151,7 @@ static void pool_settings(const struct profile *p,
 		abort(); /* out of memory */
 	crypt_sha256_hex(text, strlen(text), hash);
 	json_text_free(text);
-	(void)snprintf(ret, sizeof(((struct key_row *)0)->settings), "%.16s", hash);
+	(void)snprintf(ret, KEY_SETTINGS_SIZE, "%.16s", hash);
 }
 
 /* Not on its way out. */

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "base/macros.h"
+#include "core/key.h"
 
 struct acquire;
 struct change;
@@ -25,6 +26,9 @@ struct pooled {
 	bool taken;  /* it is being handed out: the commit is on its way */
 	bool missed; /* the sweep under way has not seen it yet */
 };
+
+/* A digest of all that a key of this profile has, whoever gets it; of shared profiles too. */
+void pool_settings(const struct profile *p, char ret[KEY_SETTINGS_SIZE]);
 
 struct pools *pools_new(void);
 void pools_free(struct pools *pools); /* after the keys */

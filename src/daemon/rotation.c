@@ -34,10 +34,22 @@ static int64_t rotation_jitter_ms(const struct key *k, int64_t every_ms)
 	return every_ms / 20 * ((int64_t)share - 0x8000) / 0x8000;
 }
 
+bool rotation_is_outdated(const struct key *k, const struct profile *p)
+{
+	char now[KEY_SETTINGS_SIZE];
+
+	if (!k->row.settings[0])
+		return false;
+	pool_settings(p, now);
+	return strcmp(k->row.settings, now) != 0;
+}
+
 int64_t rotation_in_ms(const struct shared *s, const struct profile *p)
 {
 	int64_t every = p->rotate_every_ms;
 
+	if (rotation_is_outdated(s->current, p))
+		return 0;
 	if (every == 0)
 		return INT64_MAX;
 	return s->current->row.changed_at_ms + every + rotation_jitter_ms(s->current, every) -

@@ -13,8 +13,11 @@ struct profile;
 struct shared;
 
 /* Until the profile's `rotate_every` is over for the current key, by the wall clock; INT64_MAX:
- * never. */
+ * never; 0: at once, since the key is outdated. */
 int64_t rotation_in_ms(const struct shared *s, const struct profile *p);
+/* The profile has changed since this key was made. That is not known of one that was imported, or
+ * made by a broker that did not write it down. */
+bool rotation_is_outdated(const struct key *k, const struct profile *p);
 /* The generation that a refreshable lease could have and has not; 0: it has the newest. */
 uint64_t rotation_behind(const struct lease *l);
 /* How many refreshable leases may still be using this generation: each that has read it, or was

@@ -209,6 +209,7 @@ static void shared_intent_row(struct shared *s, const struct profile *p, struct 
 	row->generation = last + 1;
 	row->created_at_ms = row->changed_at_ms = clock_now().wall_ms;
 	row->source = s->d->keys_forbidden ? KEY_SERVER_CHOSEN : KEY_MINTED;
+	pool_settings(p, row->settings);
 }
 
 static void shared_begin(struct shared *s, const struct profile *p)
@@ -260,6 +261,10 @@ void shared_drive(struct shared *s)
 		shared_drive_in(s, s->retry_at_ms - boot);
 		return;
 	}
+	if (s->current && rotation_is_outdated(s->current, p))
+		log_info(
+			"profile %s: generation %llu was made by other settings; another takes its place",
+			s->name, (unsigned long long)s->current->row.generation);
 	shared_begin(s, p);
 }
 

@@ -198,6 +198,15 @@ def test_rotate_now_by_the_command_line(patient, litellm):
     wait_gone(litellm, old)
 
 
+def test_rotate_now_counts_the_holders_of_all_older_keys(patient):
+    for _ in range(2):
+        patient.acquire(bind="ttl", refreshable=False)
+        patient.admin("rotate", profile="service")
+    patient.acquire(bind="ttl")
+    text = patient.cli("rotate", "--now", "service").ok()
+    assert "generation 3 and those before it are deleted now; 3 leases had them, 2 of them fixed" in text
+
+
 # --- rotate_every ---
 
 OFTEN = 'profile "{0}" {{ mode = shared models = {{ "gpt-5" }} alias = "{0}" rotate_every = "6s" }}\n'

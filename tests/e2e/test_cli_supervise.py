@@ -314,10 +314,26 @@ def test_status_shows_who_holds_an_old_key_back(patient):
         patient.admin("rotate", profile="service")
         patient.acquire()
         retiring, = patient.profile()["retiring"]
-        assert retiring["held_by"] == [{"lease": held[0]["lease"], "uid": os.getuid(), "pid": program.pid}]
+        assert retiring["held_by"] == [{"lease": held[0]["lease"], "uid": os.getuid(), "bind": "process", "pid": program.pid}]
         assert retiring["unacked"] == 0 and retiring["held_until_ms"] > retiring["delete_at_ms"]
         shown = patient.cli("status").ok()
-        assert f"held by 1 fixed lease (pid {program.pid}), deleted in 2" in shown
+        assert f"held by 1 fixed lease (pid {program.pid}), deleted when it ends, in 2" in shown and " at most" in shown
+
+
+def test_status_marks_who_holds_an_old_key_for_a_time(patient):
+    """Whoever asked for it may be gone, and its pid be another's."""
+    patient.cli("get").ok()
+    patient.admin("rotate", profile="service")
+    assert f"held by 1 fixed lease (uid {os.getuid()} by TTL), deleted when it ends, in " in patient.cli("status").ok()
+
+
+def test_status_says_since_when_a_held_key_is_due(make_broker, own_litellm):
+    broker = make_broker(upstream=own_litellm, timing={**FAST, "grace_ms": 300, "fixed_max_ms": 1000}).start()
+    broker.wait_ready()
+    broker.cli("get").ok()
+    broker.admin("rotate", profile="service")
+    own_litellm.stop()
+    wait_until(lambda: "held by 1 fixed lease" in (text := broker.cli("status").ok()) and "due since 20" in text, what="it is due")
 
 
 def test_status_stays_readable_with_many_old_keys(patient):

@@ -97,6 +97,19 @@ def test_fixed_lease_keeps_it_to_fixed_max_only(make_broker, litellm):
         wait_gone(litellm, old)
 
 
+def test_lowered_fixed_max_goes_for_those_that_wait_already(make_broker, litellm):
+    text = rule_all() + 'lease { grace = "1s" fixed_max = "%s" }\n'
+    broker = make_broker(config=text % "24h").start()
+    broker.wait_ready()
+    with Holder(broker) as peer:
+        old = peer.call("acquire", refreshable=False)["api_key"]
+        broker.admin("rotate", profile="service")
+        stays(lambda: row_of(litellm, old) is not None, 1.5)  # the grace is over
+        broker.write_config(text % "2s")
+        broker.admin("reload")
+        wait_gone(litellm, old)
+
+
 def test_old_key_is_prolonged_while_a_fixed_lease_holds_it(make_broker, litellm):
     broker = make_broker(timing={**QUICK, "duration_min_ms": 1000, "extend_floor_ms": 0}, env={"LITELLM_SERVICE_KEY_DURATION": "3s"}).start()
     broker.wait_ready()
@@ -199,6 +212,33 @@ profile "often" { mode = shared models = { "gpt-5" } rotate_every = "2s" }
 ''').start()
     broker.wait_ready("often")
     wait_until(lambda: broker.acquire(profile="often")["generation"] >= 2, 6, "generation 2")
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_changed_profile_makes_a_generation_by_itself(make_broker, litellm, how):
+    """What clients are told of the key is what it can do; other changes leave it alone."""
+    text = rule_all() + 'profile "own" { mode = shared models = { "%s" } rotate_every = "%s" key { max_budget = %s } }\n'
+    broker = make_broker(timing=QUICK, env=DROPIN, config=text % ("gpt-5", "7d", 0.5)).start()
+    broker.wait_ready("own")
+
+    def change(*values):
+        broker.write_config(text % values)
+        if how == "restart":
+            broker.restart()
+            broker.wait_ready("own")
+        else:
+            broker.admin("reload")
+
+    change("gpt-5", "8d", 0.5)
+    stays(lambda: broker.profile("own")["generation"] == 1, 0.5)
+    old = broker.acquire(profile="own")["api_key"]
+    change("gpt-5-mini", "8d", 0.7)
+    wait_until(lambda: broker.profile("own")["generation"] == 2, what="generation 2")
+    row = row_of(litellm, broker.acquire(profile="own")["api_key"])
+    assert row["models"] == ["gpt-5-mini"] and row["max_budget"] == 0.7
+    wait_gone(litellm, old)
+    assert "generation 1 was made by other settings" in broker.log
+    stays(lambda: broker.profile("own")["generation"] == 2, 0.5)
 
 
 def test_exec_holds_the_old_key_until_its_program_ends(make_broker, litellm):
