@@ -209,7 +209,7 @@ static void test_faults_of_the_whole_are_named_with_their_line(void **state)
 		  ":4: rule \"s\" is never reached: rule \"" },
 		{ "rule \"r\" { uid = 1 profiles = { \"*\" } }\n"
 		  "listen \"r\" { path = \"/s\" profiles = { \"*\" } }\n",
-		  ":3: rule \"r\" is already defined at" },
+		  ":3: listen \"r\": the rule at " },
 		{ "listen \"l\" { profiles = { \"*\" } }\n", ":2: listen \"l\" needs a path" },
 		{ "listen \"l\" { path = \"/s\" }\n", ":2: listen \"l\" needs profiles" },
 		{ "listen \"l\" { path = \"/s\"\n profiles = { \"no\" } }\n",
