@@ -140,6 +140,7 @@ static enum keybroker_code call_once(struct keybroker *k, struct call_attempt *a
 	if (code == KEYBROKER_OK) {
 		a->sent = true;
 		code = wire_receive(&k->wire, id, a->deadline_ms, &m, e);
+		k->answered = k->answered || code == KEYBROKER_OK;
 	}
 	/* a late reply must not be taken for that of the next call */
 	if (code != KEYBROKER_OK)
@@ -175,6 +176,17 @@ static void call_wait(struct call_attempt *a, const struct keybroker_error *e)
 	a->pause_ms = MIN_OF(a->pause_ms * 2, CALL_MOST_PAUSE_MS);
 }
 
+/* A broker that hangs up without a word may have more connections of this uid than it answers. */
+static void call_advise(const struct keybroker *k, struct keybroker_error *e)
+{
+	size_t n = strlen(e->advice);
+
+	if (e->code == KEYBROKER_LOST && !k->answered)
+		(void)snprintf(
+			e->advice + n, sizeof(e->advice) - n,
+			" If it happens again, this uid may have too many connections open.");
+}
+
 enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 				   struct message **ret, struct keybroker_error *ret_error)
 {
@@ -200,6 +212,7 @@ enum keybroker_code keybroker_call(struct keybroker *k, const struct call *call,
 		wire_close(&k->wire);
 		call_wait(&a, &error);
 	}
+	call_advise(k, &error);
 	if (code != KEYBROKER_OK && ret_error)
 		*ret_error = error;
 	return code;

@@ -86,6 +86,7 @@ static enum keybroker_code handle_try(struct keybroker *k, const char *path, int
 		wire_close(&k->wire);
 	else
 		k->path = path;
+	k->answered = false;
 	return code;
 }
 

@@ -12,6 +12,7 @@ struct keybroker {
 	struct wire wire;   /* owned */
 	uint32_t last_id;
 	bool repeated;	    /* the last call was sent more than once */
+	bool answered;	    /* something came over the connection there is, or was last */
 	int64_t lost_at_ms; /* the connection went away while it was listened to: the next call
 			       gives the broker time to come back; 0: it did not */
 };

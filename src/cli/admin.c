@@ -142,6 +142,9 @@ int command_revoke(struct cli *c)
 	if (o->key_hash && !text_hash(o->key_hash, ADMIN_HASH_LEAST, hash))
 		return cli_usage(c, "--key-hash is not 8 to 64 hex digits of a SHA-256");
 	int r = cli_call(c, true, &call, &m);
+	/* a lease or profile that is not there: nothing matches */
+	if ((r == CLI_USAGE && o->lease) || (r == CLI_CONFIG && o->profile))
+		return CLI_DATA;
 	if (r != CLI_OK)
 		return r;
 	const struct value *v = message_result(m);

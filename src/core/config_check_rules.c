@@ -78,8 +78,13 @@ static bool config_glob_covers(const char *wide, const char *narrow)
 		return true;
 	if (!narrow)
 		return false;
-	return strcmp(wide, narrow) == 0 || strcmp(wide, "*") == 0 ||
-	       (!policy_is_glob(narrow) && policy_glob_matches(wide, narrow));
+	if (strcmp(wide, narrow) == 0 || strcmp(wide, "*") == 0)
+		return true;
+	/* what a glob's * or ? stands for is part of what one of wide's * does, unless a ? or [ of
+	 * wide or a [ of its own says otherwise */
+	if (policy_is_glob(narrow) && (strpbrk(wide, "?[") || strchr(narrow, '[')))
+		return false;
+	return policy_glob_matches(wide, narrow);
 }
 
 /* Does each peer that matches `narrow` match `wide` too? */

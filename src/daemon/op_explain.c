@@ -117,6 +117,7 @@ static bool op_explain_other(struct daemon *d, struct request *r, const struct o
 {
 	const struct denied what = { "explain", p->profile,
 				     "about another peer on the clients' socket" };
+	size_t n;
 
 	if (!r->admin) {
 		denials_answer(d, r, &what,
@@ -131,6 +132,12 @@ static bool op_explain_other(struct daemon *d, struct request *r, const struct o
 	(void)snprintf(ret->user_unit, sizeof(ret->user_unit), "%s", p->user_unit);
 	(void)snprintf(ret->exe, sizeof(ret->exe), "%s", p->exe);
 	(void)snprintf(ret->listen, sizeof(ret->listen), "%s", p->listen);
+	(void)policy_rules(d->config, ret, &n);
+	if (*p->listen && n == 0) {
+		request_fail(r, PROTO_INVALID_REQUEST, -1, "no listen section is called \"%s\"",
+			     p->listen);
+		return false;
+	}
 	if (op_explain_groups(value_get(request_params(r), "groups"), ret))
 		return true;
 	request_fail(r, PROTO_INVALID_REQUEST, -1, "groups must be an array of group ids");

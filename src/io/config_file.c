@@ -90,8 +90,12 @@ static void config_file_take_rule(const struct config_file_context *ctx,
 	struct rule *r = config_rule_to_change(c, name);
 
 	if (r) {
-		config_report_error(ctx->report, origin, "%s \"%s\" is already defined at %s",
-				    r->path ? "listen" : "rule", name, r->origin.text);
+		config_report_error(ctx->report, origin,
+				    "%s \"%s\": the %s at %s has this name already; rules and "
+				    "listen sections share their names",
+				    option_section_name(section), name,
+				    r >= c->rules && r < c->rules + c->n_rules ? "rule" : "listen",
+				    r->origin.text);
 		return;
 	}
 	r = section == SECTION_RULE ? config_add_rule(c, name, origin, ctx->report)

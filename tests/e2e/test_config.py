@@ -1,6 +1,7 @@
 """The configuration: file, environment, --check and --init, and every value that is refused."""
 
 import os
+import pathlib
 import re
 
 import pytest
@@ -326,3 +327,29 @@ def test_help_and_version_of_the_daemon(make_broker):
     for option in ("--config", "--check", "--init", "--reset-state"):
         assert option in text
     assert "0." in broker.run_daemon("--version").ok()
+
+
+# --- the README's configuration ---
+
+def test_the_readme_s_configuration_loads_as_one_file(check, tmp_path):
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"^```\n(.*?)^```$", readme, re.M | re.S) if re.match(r"(upstream|listen)\b", block)]
+    assert len(blocks) == 2
+    text = "".join(blocks)
+    key = tmp_path / "master.key"
+    key.write_text("sk-master-of-this-test-0123\n")
+    key.chmod(0o600)
+    # what another host has
+    for name, here in (("/etc/keybroker/master.key", str(key)), ("keybroker-clients", "games")):
+        assert f'"{name}"' in text
+        text = text.replace(f'"{name}"', f'"{here}"')
+    done = check({"LITELLM_BASE_URL": None, "LITELLM_MASTER_KEY": None}, text)
+    assert done.code == 0 and done.stderr == "", done
+    for words in ("litellm.example.org", "agents-service", "container"):
+        assert words in done.stdout
+
+
+def test_a_rule_and_a_listen_section_of_one_name_are_told_apart(check, tmp_path):
+    done = check(config=rule_all("web") + f'listen "web" {{ path = "{tmp_path}/s" profiles = {{ "*" }} }}\n')
+    assert done.code == 78 and 'keybroker.conf:5: listen "web": the rule at ' in done.stderr, done
+    assert "keybroker.conf:1 has this name already" in done.stderr

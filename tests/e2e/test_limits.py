@@ -10,7 +10,7 @@ import pytest
 from harness.broker import FAST
 from harness.holder import Holder
 from harness.rpc import Closed, RpcError
-from harness.users import need_root
+from harness.users import as_user, need_root
 from harness.wait import wait_until
 
 GREEDY, OTHER = 54321, 54322  # no such users anywhere
@@ -121,6 +121,19 @@ def test_connections(limited, where):
         assert other.add().call("acquire")["api_key"]
         served[0].kill()
         wait_until(lambda: _is_served(greedy.add()), 5, "a free place")
+
+
+def test_who_is_hung_up_on_is_told_why_that_may_be(limited):
+    broker = limited("connections = 4")
+
+    def crowded():
+        with contextlib.ExitStack() as crowd:
+            for _ in range(8):  # twice the limit: more are not even told
+                crowd.enter_context(broker.rpc())
+            done = broker.cli("get", "--ttl", "1m")
+            return done.code, done.stdout, done.stderr
+    code, stdout, stderr = as_user(GREEDY, crowded)
+    assert (code, stdout) == (69, "") and "was lost" in stderr and "too many connections" in stderr, stderr
 
 
 def _is_served(peer):

@@ -196,6 +196,8 @@ def test_administrator_asks_about_a_peer_of_the_socket(mounted):
     assert "yes, by rule web" in told
     done = broker.cli("explain", "process", "--as", f"uid={STRANGER},listen=web")
     assert done.code == 77 and "it does not name this profile" in done.stdout
+    done = broker.cli("explain", "service", "--as", f"uid={STRANGER},listen=nosuch")
+    assert done.code == 64 and 'no listen section is called "nosuch"' in done.stderr and done.stdout == "", done
 
 
 def test_service_manager_passes_it_too(make_broker, litellm):

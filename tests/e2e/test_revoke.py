@@ -197,3 +197,10 @@ def test_static_key_stays_with_the_provider(make_broker):
 def test_nothing_that_matches_is_no_success(broker, target):
     done = broker.cli("revoke", *target)
     assert done.code == 65 and "nothing was revoked" in done.stderr and "60 s" not in done.stderr
+
+
+@pytest.mark.parametrize("target, words", [(("--lease", "A" * 16), "unknown_lease: "), (("--profile", "nosuch"), "unknown_profile: ")],
+                         ids=["lease", "profile"])
+def test_what_is_not_there_matches_nothing_either(broker, target, words):
+    done = broker.cli("revoke", *target)
+    assert done.code == 65 and words in done.stderr, done

@@ -203,13 +203,19 @@ static void test_faults_of_the_whole_are_named_with_their_line(void **state)
 		{ "rule \"r\" { unit = \"web-*\" profiles = { \"s*\" } }\n"
 		  "rule \"s\" { uid = 7 unit = \"web-1.service\"\n profiles = { \"service\" } }\n",
 		  ":3: rule \"s\" is never reached" },
+		{ "rule \"r\" { unit = \"web-*.service\" profiles = { \"*\" } }\n"
+		  "rule \"s\" { unit = \"web-api-*.service\" profiles = { \"*\" } }\n",
+		  ":3: rule \"s\" is never reached" },
+		{ "rule \"r\" { unit = \"*web*.service\" profiles = { \"*\" } }\n"
+		  "rule \"s\" { unit = \"a-*-web-?.service\" profiles = { \"*\" } }\n",
+		  ":3: rule \"s\" is never reached" },
 		{ "rule \"r\" { uid = 1 profiles = { \"service\" } }\n"
 		  "rule \"p\" { uid = 1 profiles = { \"process\" } }\n"
 		  "rule \"s\" { uid = 1 profiles = { \"*\" } }\n",
 		  ":4: rule \"s\" is never reached: rule \"" },
 		{ "rule \"r\" { uid = 1 profiles = { \"*\" } }\n"
 		  "listen \"r\" { path = \"/s\" profiles = { \"*\" } }\n",
-		  ":3: rule \"r\" is already defined at" },
+		  ":3: listen \"r\": the rule at " },
 		{ "listen \"l\" { profiles = { \"*\" } }\n", ":2: listen \"l\" needs a path" },
 		{ "listen \"l\" { path = \"/s\" }\n", ":2: listen \"l\" needs profiles" },
 		{ "listen \"l\" { path = \"/s\"\n profiles = { \"no\" } }\n",
@@ -237,6 +243,28 @@ static void test_faults_of_the_whole_are_named_with_their_line(void **state)
 		assert_logged(f, bad[i].logged);
 		if (fixture_count_lines(f->log) != 1)
 			fail_msg("%s: more than one line:\n%s", bad[i].text, f->log);
+	}
+}
+
+static void test_globs_of_which_neither_holds_the_other(void **state)
+{
+	static const char *const units[][2] = {
+		{ "web-api-*.service", "web-*.service" }, { "web-*.service", "web-*" },
+		{ "web-?.service", "web-*.service" },	  { "web-?.service", "web-??.service" },
+		{ "web-[!a].service", "web-*.service" },  { "web-[*].service", "web-*.service" },
+		{ "*b].service", "web-[ab].service" },	  { "*ab*.service", "x[ab]y.service" },
+		{ "web-*-a.service", "web-?.service" },
+	};
+	struct fixture *f = *state;
+	char text[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		(void)snprintf(text, sizeof(text),
+			       TEST_UPSTREAM "rule \"r\" { unit = \"%s\" profiles = { \"*\" } }\n"
+					     "rule \"s\" { unit = \"%s\" profiles = { \"*\" } }\n",
+			       units[i][0], units[i][1]);
+		if (fixture_load(f, text) != 0)
+			fail_msg("%s, %s:\n%s", units[i][0], units[i][1], f->log);
 	}
 }
 
@@ -422,6 +450,7 @@ int main(void)
 		TEST(test_a_whole_file),
 		TEST(test_each_fault_is_named_with_its_line),
 		TEST(test_faults_of_the_whole_are_named_with_their_line),
+		TEST(test_globs_of_which_neither_holds_the_other),
 		TEST(test_all_faults_are_reported_at_once),
 		TEST(test_a_broken_file_does_not_spoil_the_next_load),
 		TEST(test_environment_goes_before_file_and_flag_before_both),
