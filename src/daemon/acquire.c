@@ -167,27 +167,26 @@ static struct key *acquire_key(const struct acquire *a, struct key *offered)
 	return offered;
 }
 
-/* The new lease is on record: it begins, and its key leaves, unless the process cannot be watched.
- */
+/* The new lease is on record: it begins, and its key leaves, or it ends. */
 static void acquire_begin(struct acquire *a)
 {
 	struct lease *l = a->lease;
 	int r = lease_begin(l, acquire_pidfd(a));
 
 	if (r == 0 && !(a->key && a->key->dead)) {
-		acquire_reply(a);
-		return;
-	}
-	if (r == 0)
+		if (acquire_reply(a))
+			return;
+	} else if (r == 0) {
 		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
 			     "the key was taken away meanwhile; ask again");
-	else if (r == -ESRCH)
+	} else if (r == -ESRCH) {
 		acquire_fail(a, PROTO_DENIED, -1,
 			     l->row.bind == LEASE_CONNECTION ? "the connection was closed"
 							     : "the process has ended");
-	else
+	} else {
 		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
 			     "the broker has no descriptor left to watch the process with");
+	}
 	lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
 }
 
@@ -217,7 +216,7 @@ static void acquire_stored(void *userdata, int outcome)
 		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1, "this lease has ended");
 	} else if (a->reread) {
 		lease_move(l, k);
-		acquire_reply(a);
+		(void)acquire_reply(a); /* the lease stays as it was */
 	} else {
 		acquire_begin(a);
 	}

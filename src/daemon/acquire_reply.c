@@ -3,6 +3,7 @@
 
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -128,21 +129,41 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 	return r < 0 ? r : acquire_pack_models(b, p);
 }
 
-void acquire_reply(struct acquire *a)
+/* As things are now, a commit after the grant. False: it was answered with an error. */
+static bool acquire_has(struct acquire *a, const struct profile *p, const struct secret *secret)
+{
+	const char *doubt = request_doubt(a->request);
+
+	if (doubt)
+		acquire_fail(a, PROTO_DENIED, -1, doubt);
+	else if (!p)
+		acquire_fail(a, PROTO_UNKNOWN_PROFILE, -1, "the profile is no longer configured");
+	else if (!a->key && p->mode != PROFILE_STATIC)
+		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			     "the profile has other keys now; ask again");
+	else if (!secret)
+		acquire_fail(a, PROTO_INTERNAL, -1,
+			     "the key of this lease cannot be read; the broker's log says why");
+	return !doubt && p && secret;
+}
+
+bool acquire_reply(struct acquire *a)
 {
 	const struct profile *p = acquire_profile(a);
 	const struct secret *secret = p ? p->static_key : NULL;
 	struct request *r = a->request;
 	struct buf *b;
 
-	if (a->key && key_need_secret(a->key))
-		secret = a->key->secret;
-	if (!p || !secret) {
-		acquire_fail(a, PROTO_INTERNAL, -1,
-			     "the key of this lease cannot be read; the broker's log says why");
-		return;
+	if (a->key)
+		secret = key_need_secret(a->key) ? a->key->secret : NULL;
+	if (!acquire_has(a, p, secret))
+		return false;
+	if (!a->key) { /* its place is that of this very key */
+		free(a->base_url);
+		a->base_url = config_base_url(a->d->config, p, NULL);
 	}
 	b = request_reply(r);
 	request_send(r, acquire_pack(a, b, p, secret));
 	acquire_done(a);
+	return true;
 }
