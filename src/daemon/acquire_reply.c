@@ -59,6 +59,17 @@ static int64_t acquire_refresh_at(const struct acquire *a)
 	return now + way + way / 10 * (share - 32768) / 32768;
 }
 
+/* A repeat may ask for longer than its lease was made for. A renewal, or a clock that was set,
+ * hides how long that was. */
+static int64_t acquire_ttl(const struct acquire *a)
+{
+	int64_t made_for = a->lease->row.ends_at_ms - a->lease->row.granted_at_ms;
+
+	if (a->bind != LEASE_TTL)
+		return 0;
+	return made_for > 0 ? MIN_OF(a->ttl_ms, made_for) : a->ttl_ms;
+}
+
 static int acquire_pack_models(struct buf *b, const struct profile *p)
 {
 	int r = pack_text(b, "models");
@@ -96,7 +107,7 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 		{ "expires_at_ms", a->key ? a->key->row.expires_at_ms : 0 },
 		{ "refresh_at_ms", acquire_refresh_at(a) },
 		{ "lease_ends_at_ms", a->lease->row.ends_at_ms },
-		{ "ttl_ms", a->bind == LEASE_TTL ? a->ttl_ms : 0 }
+		{ "ttl_ms", acquire_ttl(a) }
 	};
 	enum profile_mode mode = a->key ? a->key->row.mode : PROFILE_STATIC;
 	char hash[SHA256_HEX_SIZE];
