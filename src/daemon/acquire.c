@@ -168,8 +168,7 @@ static struct key *acquire_key(const struct acquire *a, struct key *offered)
 	return offered;
 }
 
-/* The new lease is on record: it begins, and its key leaves, unless the process cannot be watched.
- */
+/* The new lease is on record: it begins, and its key leaves, or it ends. */
 static void acquire_begin(struct acquire *a)
 {
 	struct lease *l = a->lease;
@@ -177,19 +176,19 @@ static void acquire_begin(struct acquire *a)
 
 	if (r == 0 && !(a->key && a->key->dead)) {
 		watch_begun(a->d->watch, l);
-		acquire_reply(a);
-		return;
-	}
-	if (r == 0)
+		if (acquire_reply(a))
+			return;
+	} else if (r == 0) {
 		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
 			     "the key was taken away meanwhile; ask again");
-	else if (r == -ESRCH)
+	} else if (r == -ESRCH) {
 		acquire_fail(a, PROTO_DENIED, -1,
 			     l->row.bind == LEASE_CONNECTION ? "the connection was closed"
 							     : "the process has ended");
-	else
+	} else {
 		acquire_fail(a, PROTO_LIMIT_EXCEEDED, 1000,
 			     "the broker has no descriptor left to watch the process with");
+	}
 	lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
 }
 
@@ -220,7 +219,7 @@ static void acquire_stored(void *userdata, int outcome)
 	} else if (a->reread) {
 		lease_move(l, k);
 		watch_begun(a->d->watch, l);
-		acquire_reply(a);
+		(void)acquire_reply(a); /* the lease stays as it was */
 	} else {
 		acquire_begin(a);
 	}

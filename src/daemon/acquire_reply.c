@@ -3,6 +3,7 @@
 
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -58,6 +59,17 @@ static int64_t acquire_refresh_at(const struct acquire *a)
 	return now + way + way / 10 * (share - 32768) / 32768;
 }
 
+/* A repeat may ask for longer than its lease was made for. A renewal, or a clock that was set,
+ * hides how long that was. */
+static int64_t acquire_ttl(const struct acquire *a)
+{
+	int64_t made_for = a->lease->row.ends_at_ms - a->lease->row.granted_at_ms;
+
+	if (a->bind != LEASE_TTL)
+		return 0;
+	return made_for > 0 ? MIN_OF(a->ttl_ms, made_for) : a->ttl_ms;
+}
+
 static int acquire_pack_models(struct buf *b, const struct profile *p)
 {
 	int r = pack_text(b, "models");
@@ -95,7 +107,7 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 		{ "expires_at_ms", a->key ? a->key->row.expires_at_ms : 0 },
 		{ "refresh_at_ms", acquire_refresh_at(a) },
 		{ "lease_ends_at_ms", a->lease->row.ends_at_ms },
-		{ "ttl_ms", a->bind == LEASE_TTL ? a->ttl_ms : 0 }
+		{ "ttl_ms", acquire_ttl(a) }
 	};
 	enum profile_mode mode = a->key ? a->key->row.mode : PROFILE_STATIC;
 	char hash[SHA256_HEX_SIZE];
@@ -128,21 +140,41 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 	return r < 0 ? r : acquire_pack_models(b, p);
 }
 
-void acquire_reply(struct acquire *a)
+/* As things are now, a commit after the grant. False: it was answered with an error. */
+static bool acquire_has(struct acquire *a, const struct profile *p, const struct secret *secret)
+{
+	const char *doubt = request_doubt(a->request);
+
+	if (doubt)
+		acquire_fail(a, PROTO_DENIED, -1, doubt);
+	else if (!p)
+		acquire_fail(a, PROTO_UNKNOWN_PROFILE, -1, "the profile is no longer configured");
+	else if (!a->key && p->mode != PROFILE_STATIC)
+		acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE, 100,
+			     "the profile has other keys now; ask again");
+	else if (!secret)
+		acquire_fail(a, PROTO_INTERNAL, -1,
+			     "the key of this lease cannot be read; the broker's log says why");
+	return !doubt && p && secret;
+}
+
+bool acquire_reply(struct acquire *a)
 {
 	const struct profile *p = acquire_profile(a);
 	const struct secret *secret = p ? p->static_key : NULL;
 	struct request *r = a->request;
 	struct buf *b;
 
-	if (a->key && key_need_secret(a->key))
-		secret = a->key->secret;
-	if (!p || !secret) {
-		acquire_fail(a, PROTO_INTERNAL, -1,
-			     "the key of this lease cannot be read; the broker's log says why");
-		return;
+	if (a->key)
+		secret = key_need_secret(a->key) ? a->key->secret : NULL;
+	if (!acquire_has(a, p, secret))
+		return false;
+	if (!a->key) { /* its place is that of this very key */
+		free(a->base_url);
+		a->base_url = config_base_url(a->d->config, p, NULL);
 	}
 	b = request_reply(r);
 	request_send(r, acquire_pack(a, b, p, secret));
 	acquire_done(a);
+	return true;
 }

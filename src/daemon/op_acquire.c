@@ -263,9 +263,11 @@ static void op_acquire_checked(struct daemon *d, struct request *r, struct acqui
 			profile->duration);
 		return;
 	}
-	if (l && !p->lease && (int)l->row.bind != lease_bind_from_name(p->bind)) {
+	if (l && !p->lease &&
+	    ((int)l->row.bind != lease_bind_from_name(p->bind) ||
+	     l->row.refreshable != p->refreshable)) {
 		request_fail(r, PROTO_INVALID_REQUEST, -1,
-			     "this request_id named another acquire: bind differs");
+			     "this request_id named another acquire: bind or refreshable differs");
 		return;
 	}
 	if (!l && daemon_is_short(d)) {

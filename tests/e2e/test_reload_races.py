@@ -146,3 +146,22 @@ def test_key_that_is_made_for_a_profile_that_becomes_static_is_not_handed_out(ma
         litellm.clear()
         assert connection.reply(waiting)[0]["code"] == "upstream_unavailable"
         assert connection.call("acquire", profile="x", bind="ttl")["api_key"] == "provider-secret-0123456789"
+
+
+@pytest.mark.parametrize("mode", ["shared", "static"])
+def test_acquire_in_the_turn_that_takes_its_profile_away_leaves_no_lease(make_broker, mode):
+    broker = make_broker(env=DROPIN, timing=FAST)
+    path = broker.write("provider.key", "provider-secret-0123456789\n")
+    broker.secrets.add("provider-secret-0123456789")
+    key = f'key_file = "{path}" base_url = "https://llm.example.org/v1"' if mode == "static" else ""
+    broker.write_config(BASE + f'profile "x" {{ mode = {mode} models = {{ "gpt-5" }} {key} }}\n')
+    broker.start()
+    assert broker.call("release", lease=broker.acquire(profile="x", bind="ttl")["lease"])
+    broker.write_config(BASE)
+    with broker.rpc(admin=True) as connection:
+        connection.call("whoami")
+        with broker.frozen():
+            reloading, asked = connection.send("reload"), connection.send("acquire", profile="x", bind="ttl")
+        connection.result(reloading)
+        assert connection.reply(asked)[0]["code"] == "unknown_profile"
+    wait_until(lambda: broker.admin("status")["leases"] == 0, what="the lease's end")

@@ -39,6 +39,24 @@ def test_repeat_that_asks_for_another_kind_of_lease_is_refused(broker, profile):
     assert broker.acquire(profile=profile, bind="ttl", request_id="one")["lease"] == first["lease"]
 
 
+@pytest.mark.parametrize("profile", ["service", "process"])
+def test_repeat_that_asks_for_a_key_that_moves_or_not_is_refused_if_the_first_did_not(broker, profile):
+    first = broker.acquire(profile=profile, bind="ttl", request_id="one")
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(profile=profile, bind="ttl", request_id="one", refreshable=False)
+    assert refusal.value.code == "invalid_request" and "refreshable" in refusal.value.text
+    assert broker.acquire(profile=profile, bind="ttl", request_id="one")["lease"] == first["lease"]
+
+
+def test_repeat_that_asks_for_longer_is_told_how_long_its_lease_is(broker):
+    asked = {"bind": "ttl", "request_id": "one"}
+    with broker.rpc() as connection:
+        sent = [connection.send("acquire", ttl_ms=ttl, **asked) for ttl in (5000, 600000)]  # in one turn
+        replies = [connection.result(number) for number in sent] + [connection.call("acquire", ttl_ms=600000, **asked)]
+    assert len({reply["lease"] for reply in replies}) == 1
+    assert [reply["ttl_ms"] for reply in replies] == [5000] * 3
+
+
 @pytest.mark.parametrize("bind, keys", [("ttl", 1), ("process", 2)])
 def test_two_processes_with_one_request_id_keep_living_keys(make_broker, litellm, bind, keys):
     """A TTL lease is its uid's, so both have it; a process lease is not. Neither loses its key to the other."""
