@@ -51,6 +51,8 @@ struct supervisor {
 /* For the signal handlers. */
 static volatile sig_atomic_t supervise_child;  /* 0: none */
 static volatile sig_atomic_t supervise_ending; /* somebody else has told it to end */
+static volatile sig_atomic_t
+	supervise_stopped; /* by TERM, which is for good; INT may be survived */
 static int supervise_wake[2] = { -1, -1 };
 
 static void supervise_on_signal(int number, siginfo_t *info, _unused_ void *context)
@@ -63,6 +65,8 @@ static void supervise_on_signal(int number, siginfo_t *info, _unused_ void *cont
 		(void)kill((pid_t)supervise_child, number);
 	if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
 		supervise_ending = 1;
+	if (number == SIGTERM)
+		supervise_stopped = 1;
 	errno = before;
 }
 
@@ -278,7 +282,7 @@ static void supervise_hand_on(struct supervisor *s)
 	s->behind = false;
 	s->troubled = false;
 	s->pause_ms = SUPERVISE_PAUSE_MS;
-	if (s->c->options.restart_on_rotate) {
+	if (s->c->options.restart_on_rotate && !supervise_stopped) {
 		cli_notice(s->c, "there is a new key: %s is started again", s->c->operands[0]);
 		if (s->kill_at_ms == 0) {
 			supervise_ending = 0;
@@ -395,7 +399,7 @@ static int supervise_loop(struct supervisor *s)
 			supervise_step(s);
 			continue;
 		}
-		if (s->kill_at_ms == 0 || supervise_ending)
+		if (s->kill_at_ms == 0 || supervise_ending || supervise_stopped)
 			return CLI_OK;
 		r = supervise_start(s);
 		if (r != CLI_OK)

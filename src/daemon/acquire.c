@@ -34,6 +34,10 @@ static void acquire_free(struct acquire *a)
 	if (a->reread)
 		lease_unpin(a->lease);
 	fd_close(&a->holder_fd);
+	if (a->charged) {
+		account_hold(a->d->accounts, a->charged, -1);
+		account_put(a->d->accounts, a->charged);
+	}
 	free(a->base_url);
 	free(a);
 }

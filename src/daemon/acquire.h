@@ -10,6 +10,7 @@
 #include "daemon/leases.h"
 #include "proto/errors.h"
 
+struct account;
 struct daemon;
 struct event;
 struct key;
@@ -29,6 +30,7 @@ struct acquire {
 	bool refreshable;
 	struct holder_id holder; /* the process that it is for */
 	int holder_fd;		 /* its pidfd, owned; -1: the peer's */
+	struct account *charged; /* with that descriptor until the end; NULL: none */
 	int64_t ttl_ms;		 /* granted; 0: an old lease's is read again */
 	int64_t max_leases;	 /* of its uid, by its rule */
 	int64_t min_valid_ms;

@@ -279,7 +279,11 @@ static void op_acquire_checked(struct daemon *d, struct request *r, struct acqui
 				       lease_bind_from_name(p->bind) == LEASE_PROCESS))
 		return;
 	a = op_acquire_new(d, r, p, profile, v.rule);
-	a->holder_fd = take_fd(&holder_fd);
+	if (!l && holder_fd >= 0) { /* an old lease's process is watched already */
+		a->holder_fd = take_fd(&holder_fd);
+		a->charged = account_get(d->accounts, request_peer(r)->uid);
+		account_hold(d->accounts, a->charged, 1);
+	}
 	if (l) {
 		a->lease = l;
 		a->reread = true;

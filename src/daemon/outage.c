@@ -9,13 +9,14 @@
 #include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/keys.h"
+#include "daemon/pool.h"
 #include "daemon/shared.h"
 
 /* A key that somebody has, or that the next caller gets. */
 static bool outage_counts(const struct key *k, const char *profile)
 {
 	return key_is_out(k) && !k->dead && strcmp(k->row.profile, profile) == 0 &&
-	       (k->n_leases > 0 || (k->shared && k->shared->current == k));
+	       (k->n_leases > 0 || (k->shared && k->shared->current == k) || pool_gives(k));
 }
 
 static void outage_add(struct outage *o, int64_t ends_ms)
@@ -49,7 +50,10 @@ void outage_look(const struct daemon *d, const char *profile, struct outage *ret
 	*ret = (struct outage){ .new_callers = outage_serves_new(d, p) };
 	if (p && p->mode == PROFILE_STATIC)
 		outage_add(ret, 0);
-	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k))
-		if (outage_counts(k, profile))
-			outage_add(ret, k->row.expires_at_ms);
+	for (const struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		if (!outage_counts(k, profile))
+			continue;
+		outage_add(ret, k->row.expires_at_ms);
+		ret->new_callers = ret->new_callers || pool_gives(k);
+	}
 }

@@ -285,6 +285,12 @@ void pool_adopt(struct key *k)
 
 /* --- handing out --- */
 
+bool pool_gives(const struct key *k)
+{
+	return k->pooled.pool && k->row.state == KEY_LIVE && k->checked && pool_keeps(k) &&
+	       key_remaining_ms(k, clock_now().wall_ms) > 0;
+}
+
 struct key *pool_pick(const struct acquire *a)
 {
 	struct pool *p = pool_find(a->d, a->profile);
@@ -297,7 +303,7 @@ struct key *pool_pick(const struct acquire *a)
 	TAILQ_FOREACH (k, &p->keys, pooled.of_pool) {
 		int64_t left = key_remaining_ms(k, now);
 
-		if (k->row.state != KEY_LIVE || !k->checked || !pool_keeps(k) || left <= most)
+		if (!pool_gives(k) || left <= most)
 			continue;
 		most = left;
 		best = k;

@@ -40,6 +40,8 @@ void pool_adopt(struct key *k);
 
 /* The key that lives longest of those that will do for this acquire; NULL: there is none. */
 struct key *pool_pick(const struct acquire *a);
+/* Would it be handed out if somebody asked now? */
+bool pool_gives(const struct key *k);
 /* Its new owner goes into the change that has lease and audit row; nobody else gets it meanwhile.
  */
 void pool_hand_out(struct key *k, const struct acquire *a, struct change *c);

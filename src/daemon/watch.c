@@ -405,11 +405,24 @@ static void watcher_join(struct watch *w, struct watch_subject *s, struct reques
 		watch_arm(w);
 }
 
+/* Of another pid namespace all have the number 0: the start tells them apart. */
+static unsigned watch_count(const struct watch_subject *s, const struct peer *peer)
+{
+	const struct watcher *x;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (x, &s->watchers, of_subject)
+		n += s->id.pid == WATCH_WHOLE_UID ||
+		     request_peer(x->request)->start_time == peer->start_time;
+	return n;
+}
+
 void op_watch(struct daemon *d, struct request *r)
 {
 	struct op_watch_params p = { .scope = "process" };
 	const struct peer *peer = request_peer(r);
-	struct watch_subject *s;
+	const struct watch_subject *s;
+	unsigned n;
 	bool uid;
 
 	if (!op_read(r, op_watch_params, ARRAY_SIZE(op_watch_params), &p))
@@ -420,11 +433,12 @@ void op_watch(struct daemon *d, struct request *r)
 		return;
 	}
 	s = watch_find(d->watch, peer->uid, uid ? WATCH_WHOLE_UID : peer->pid);
-	if (s && s->n >= WATCH_PER_SUBJECT) {
+	n = s ? watch_count(s, peer) : 0;
+	if (n >= WATCH_PER_SUBJECT) {
 		request_fail(
 			r, PROTO_LIMIT_EXCEEDED, 1000,
-			"%u connections watch this %s already: one is enough for all its leases",
-			s->n, p.scope);
+			"%u connections watch this %s already: one is enough for all its leases", n,
+			p.scope);
 		return;
 	}
 	if (!request_subscribe(r)) {

@@ -162,6 +162,17 @@ def test_who_ends_exec_amid_a_restart_ends_it(patient):
         assert len(run.lines("start")) == 1
 
 
+def test_rotation_does_not_start_a_program_again_that_was_told_to_end(patient):
+    """It drains: it is left to that, and ends for good."""
+    with running(patient, "--restart-on-rotate", arguments=["stubborn"]) as run:
+        run.process.send_signal(signal.SIGTERM)
+        run.wait(1, "signal")
+        patient.admin("rotate", profile="service")
+        stays(lambda: len(run.lines("signal")) == 1, 1)
+        os.kill(run.child, signal.SIGKILL)
+        assert run.process.wait(10) == -signal.SIGKILL and len(run.lines("start")) == 1
+
+
 def test_program_does_not_outlive_exec_with_a_dead_key(patient, litellm):
     with running(patient, "--profile", "process", "--restart-on-rotate") as run:
         key = run.lines("start")[0][1]

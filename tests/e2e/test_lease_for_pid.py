@@ -1,6 +1,7 @@
 """`for_pid`: a lease of an ancestor, which the caller names by a pidfd that goes with the request; and what else is sent so."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -308,6 +309,29 @@ def test_descriptors_are_not_passed_on(counted):
                     return next(line for line in info if line.startswith("flags:"))
         return None
     assert int(wait_until(found, what="the descriptor").split()[1], 8) & os.O_CLOEXEC
+
+
+def test_descriptors_of_requests_that_wait_are_charged(make_broker, litellm):
+    """Of 400 less its own 128 one uid may have half."""
+    need_root("to limit a non-dumpable daemon's descriptors")
+    litellm.fail(path="/key/generate", hang=True, times=-1)
+    broker = make_broker(config=rule_all(), env={"LITELLM_SERVICE_MODELS": "m"}).start()
+    resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (400, 400))
+    broker.admin("reload")
+
+    def work():
+        with broker.rpc() as connection:
+            fd = os.pidfd_open(os.getppid())
+            sent = [connection.send_with([fd], "acquire", **{**FOR, "profile": "service"}) for _ in range(200)]
+            refused = wait_until(lambda: [number for number in sent if connection.has_reply(number)], what="a refusal")
+            connection.call("whoami")  # all that came before it has been dealt with
+            refused = [number for number in sent if connection.has_reply(number)]
+            return len(refused), {connection.reply(number)[0]["code"] for number in refused}, descriptors(broker)
+    refused, codes, held = in_child(work)
+    assert (codes, held < 200) == ({"limit_exceeded"}, True) and 60 <= refused < 100
+    litellm.clear()
+    wait_until(lambda: descriptors(broker) < 40, what="their end")
+    assert in_child(lambda: ask(broker, os.getppid()))["api_key"]
 
 
 def test_pipelined_requests_have_their_own_descriptors(broker):

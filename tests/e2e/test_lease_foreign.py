@@ -1,5 +1,6 @@
 """Leases of processes in a pid namespace that the broker does not see: a new leader cannot find them by their numbers."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -89,3 +90,11 @@ def test_foreign_caller_cannot_ask_for_another(apart):
     with pytest.raises(RpcError) as refusal:
         as_user(STRANGER, ask)
     assert refusal.value.code == "denied" and "pid namespace" in refusal.value.text
+
+
+def test_each_foreign_process_may_watch(apart):
+    """They all have the pid 0, and are no less apart from each other."""
+    broker, _succeed = apart(3000)
+    with contextlib.ExitStack() as stack:
+        for _ in range(9):
+            assert "term" in stack.enter_context(Holder(broker, STRANGER)).call("watch")

@@ -80,6 +80,18 @@ def test_dedicated_keys_from_the_first_to_the_last_that_is_held(broker, litellm)
     assert outage(broker, "own")["first_at_ms"] > until
 
 
+def test_keys_of_a_pool_are_for_new_callers(make_broker, own_litellm):
+    config = 'profile "job" { mode = dedicated duration = 30m pool = 2 models = { "m" } }\n' + rule_all()
+    broker = make_broker(config=config, upstream=own_litellm, timing=FAST).start()
+    wait_until(lambda: broker.profile("job")["pool"]["ready"] == 2, what="the pool")
+    own_litellm.stop()
+    for left in (2, 1):
+        says = outage(broker, "job")
+        assert says["new_callers"] and says["keys"] == 2 and says["first_at_ms"], left
+        broker.acquire(profile="job", bind="ttl")
+    assert not outage(broker, "job")["new_callers"] and outage(broker, "job")["keys"] == 2
+
+
 def test_what_it_says_comes_true_while_litellm_is_down(make_broker, own_litellm):
     short = {**FAST, "duration_min_ms": 1000, "extend_floor_ms": 0}
     broker = make_broker(upstream=own_litellm, env={"LITELLM_SERVICE_KEY_DURATION": "3s"}, timing=short).start()
