@@ -89,6 +89,18 @@ def test_rejected_key_is_said_serves_on_and_recovers(make_broker, litellm_with_o
         assert row_of(litellm, own["api_key"])["token"] == key_hash(own["api_key"])
 
 
+def test_rotation_meanwhile_says_why_it_waits_and_is_done_later(make_broker, litellm_with_old):
+    broker = from_file(make_broker, litellm_with_old, LATE)
+    litellm_with_old.change_master_key(NEW)
+    with pytest.raises(RpcError) as refusal:
+        broker.admin("rotate", profile="service", timeout_ms=4000)
+    assert "master key rejected" in refusal.value.text and "goes on by itself" in refusal.value.text
+    assert broker.acquire()["generation"] == 1
+    broker.write("master", NEW)
+    reload_by(broker, "command")
+    wait_until(lambda: broker.profile()["generation"] == 2, what="generation 2")
+
+
 def test_litellm_at_another_url_is_not_known_since_before(make_broker, litellm_with_old):
     broker = make_broker(upstream=None, timing=FAST, env=DROPIN)
     broker.secrets |= {OLD, NEW}
