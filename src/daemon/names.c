@@ -248,6 +248,9 @@ static void names_on_renamed(void *userdata, struct upstream_answer *a)
 		if (k->extend_wanted) /* nor can it be prolonged now */
 			acquire_settle_all(&k->waiters, k, a->litellm.message);
 		k->extend_wanted = false;
+		if (k->shared && k->shared->next) /* which waits for the name */
+			shared_trouble(k->shared, a->litellm.kind == LITELLM_UNAUTHORIZED,
+				       a->litellm.message);
 		key_retry(k);
 		return;
 	}

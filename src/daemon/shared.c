@@ -381,6 +381,8 @@ static void shared_back_off(struct shared *s)
 
 void shared_trouble(struct shared *s, bool rejected, const char *message)
 {
+	char text[640];
+
 	(void)snprintf(s->error, sizeof(s->error), "%s", message);
 	s->rejected = rejected;
 	if (!rejected)
@@ -388,6 +390,9 @@ void shared_trouble(struct shared *s, bool rejected, const char *message)
 	s->error_code = PROTO_UPSTREAM_UNAVAILABLE;
 	s->failed_at_ms = clock_now().boot_ms;
 	s->retry_at_ms = s->failed_at_ms + s->d->config->timing.upstream_recheck_ms;
+	(void)snprintf(text, sizeof(text), "not done yet: %s; it goes on by itself%s", message,
+		       s->current ? ", the old key stays until then" : "");
+	op_rotate_fail_all(s, s->error_code, s->d->config->timing.upstream_recheck_ms, text);
 }
 
 bool shared_wanted(struct shared *s)

@@ -60,7 +60,7 @@ struct upstream {
 	enum litellm_op outage_op; /* of the call that opened the breaker */
 	LIST_HEAD(, upstream_call) calls;
 	bool reachable;
-	int64_t changed_at_ms; /* wall time of the last change of `reachable` */
+	int64_t changed_at_ms; /* wall time of the last change of `reachable`; 0: not asked yet */
 	int64_t said_at_ms;    /* boot time at which the log last heard of a failure; 0: never */
 	bool said;	       /* and has not heard of its end */
 	bool rejected;	       /* the master key, by the last call that was understood */
@@ -77,7 +77,6 @@ int upstream_new(struct upstream **ret, struct event_base *base, const struct ti
 	u->fence = fence;
 	u->userdata = userdata;
 	u->reachable = true;
-	u->changed_at_ms = clock_now().wall_ms;
 	*ret = u;
 	return 0;
 }
@@ -148,6 +147,8 @@ int upstream_set(struct upstream *u, const char *base_url, const char *ca_file,
 		upstream_abort(call);
 	http_free(u->http);
 	u->http = http;
+	if (!u->url || strcmp(u->url, base_url) != 0)
+		u->changed_at_ms = 0;
 	free(u->url);
 	u->url = xstrdup(base_url);
 	secret_free(u->master);
@@ -182,7 +183,7 @@ static void upstream_say(struct upstream *u, bool reachable)
 
 static void upstream_set_reachable(struct upstream *u, bool reachable)
 {
-	if (u->reachable == reachable)
+	if (u->reachable == reachable && u->changed_at_ms)
 		return;
 	u->reachable = reachable;
 	u->changed_at_ms = clock_now().wall_ms;

@@ -64,8 +64,8 @@ int upstream_start(struct upstream *u, const struct upstream_question *question,
 		   upstream_done_fn done, void *userdata, struct upstream_call **ret) _must_check_;
 void upstream_cancel(struct upstream_call *call);
 
-/* False once calls fail and until one is answered again; `ret_since_ms` (wall) may be NULL. For
- * `status`. */
+/* False once calls fail and until one is answered again; `ret_since_ms` (wall; 0: not
+ * asked yet) may be NULL. For `status`. */
 bool upstream_reachable(const struct upstream *u, int64_t *ret_since_ms);
 /* Does upstream take the master key for wrong, as far as it has said? */
 bool upstream_is_rejected(const struct upstream *u);

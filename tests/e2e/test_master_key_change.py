@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import time
 
 import pytest
 
-from harness.broker import FAST, key_hash
+from harness.broker import DROPIN, FAST, key_hash, rule_all
 from harness.instances import memory_has
 from harness.rpc import RpcError
 from harness.upstream import row_of, wait_gone
@@ -86,6 +87,33 @@ def test_rejected_key_is_said_serves_on_and_recovers(make_broker, litellm_with_o
         assert not rejected(broker) and "REJECTED" not in broker.cli("status").ok()
         assert broker.acquire()["api_key"] == shared["api_key"] and broker.acquire()["generation"] == 1
         assert row_of(litellm, own["api_key"])["token"] == key_hash(own["api_key"])
+
+
+def test_rotation_meanwhile_says_why_it_waits_and_is_done_later(make_broker, litellm_with_old):
+    broker = from_file(make_broker, litellm_with_old, LATE)
+    litellm_with_old.change_master_key(NEW)
+    with pytest.raises(RpcError) as refusal:
+        broker.admin("rotate", profile="service", timeout_ms=4000)
+    assert "master key rejected" in refusal.value.text and "goes on by itself" in refusal.value.text
+    assert broker.acquire()["generation"] == 1
+    broker.write("master", NEW)
+    reload_by(broker, "command")
+    wait_until(lambda: broker.profile()["generation"] == 2, what="generation 2")
+
+
+def test_litellm_at_another_url_is_not_known_since_before(make_broker, litellm_with_old):
+    broker = make_broker(upstream=None, timing=FAST, env=DROPIN)
+    broker.secrets |= {OLD, NEW}
+    text = rule_all() + 'upstream { url = "%s" master_key_file = "' + str(broker.write("master", OLD)) + '" }\n'
+    broker.write_config(text % litellm_with_old.url)
+    broker.start()
+    broker.wait_ready()
+    changed_at_ms = time.time() * 1000
+    broker.write_config(text % litellm_with_old.url.replace("127.0.0.1", "localhost"))
+    broker.admin("reload")
+    assert broker.admin("status")["upstream"].get("since_at_ms", changed_at_ms) >= changed_at_ms
+    broker.acquire(profile="process")
+    assert broker.admin("status")["upstream"]["since_at_ms"] >= changed_at_ms
 
 
 def test_credential_is_read_again(make_broker, litellm_with_old):

@@ -45,6 +45,16 @@ def test_second_instance_stands_by_and_names_the_leader(pair):
     assert f'"b", pid {b.pid}' in instances.broker.cli("status").ok()
 
 
+def test_new_leader_has_not_known_litellm_since_its_start(pair):
+    """It had not even asked it while it stood by."""
+    instances, a, _ = pair
+    killed_at_ms = time.time() * 1000
+    a.kill()
+    instances.broker.wait_ready()
+    since = wait_until(lambda: instances.broker.admin("status")["upstream"].get("since_at_ms"), what="an answer of LiteLLM")
+    assert since > killed_at_ms
+
+
 def test_kill_of_the_leader_loses_nothing(pair, litellm):
     instances, a, b = pair
     broker = instances.broker
