@@ -12,7 +12,10 @@
 #include "clients/c/fault.h"
 #include "clients/c/trust.h"
 
-enum { HANDLE_CONNECT_MS = 10000 };
+enum {
+	HANDLE_CONNECT_MS = 10000,
+	HANDLE_NO_GID = 65534, /* the kernel's word for one that this user namespace lacks */
+};
 
 static void handle_note_tried(struct keybroker_error *e, const char *path, int error)
 {
@@ -40,7 +43,8 @@ static void handle_advise_access(const struct keybroker *k, struct keybroker_err
 
 	if (!e || !fault_is_access(e))
 		return;
-	if (stat(handle_closed(e), &st) == 0 && (st.st_mode & S_IWGRP) && st.st_gid != 0)
+	if (stat(handle_closed(e), &st) == 0 && (st.st_mode & S_IWGRP) && st.st_gid != 0 &&
+	    st.st_gid != HANDLE_NO_GID)
 		group = getgrgid(st.st_gid);
 	if (k->admin)
 		(void)snprintf(e->advice, sizeof(e->advice),

@@ -64,6 +64,8 @@ static const struct command command_rows[] = {
 	  OPT_LEASE | OPT_ALL_OF_PROFILE | OPT_UID | OPT_KEY_HASH, false, 0, command_revoke,
 	  "Exactly one of the options says what; there is no default. The key of a shared profile\n"
 	  "goes with --profile or --key-hash only: --uid and --lease leave it to its other holders.\n"
+	  "Who may have the profile can get a new key at once, and `exec` with --restart-on-rotate or\n"
+	  "--key-file does: to keep somebody out, take the rule away first (`keybroker reload`).\n"
 	  "Other LiteLLM processes may honour a deleted key for up to 60 seconds.\n"
 	  "Waits until LiteLLM has confirmed that the keys are gone. Exits 65 if nothing matches, 75 if\n"
 	  "LiteLLM cannot be reached or takes more than some seconds; the broker keeps trying.\n" },

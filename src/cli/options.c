@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <pwd.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ enum option_type {
 	OPTION_TEXT,
 	OPTION_TEXTS, /* may come several times */
 	OPTION_NUMBER,
+	OPTION_USER, /* a uid, or the name of one */
 	OPTION_DURATION,
 	OPTION_SECONDS,
 	OPTION_TIME,
@@ -54,13 +56,13 @@ static const struct option_row option_rows[] = {
 	  "for that peer instead of yourself (admin)" },
 	{ "lease", 0, OPTION_TEXT, OPT_LEASE, OPTION_AT(lease), "LEASE",
 	  "this lease, and its key if that is not shared" },
-	{ "uid", 0, OPTION_NUMBER, OPT_UID, OPTION_AT(uid), "UID", "all leases of this user" },
+	{ "uid", 0, OPTION_USER, OPT_UID, OPTION_AT(uid), "USER", "all leases of this user" },
 	{ "key-hash", 0, OPTION_TEXT, OPT_KEY_HASH, OPTION_AT(key_hash), "HASH",
 	  "the key whose SHA-256 begins so: 8 to 64 hex digits, as status and leases show" },
 	{ "since", 0, OPTION_TIME, OPT_FILTER, OPTION_AT(since_ms), "WHEN",
 	  "rows since then: 2h (ago), 2026-11-22T03:17:26Z, 2026-11-22 or 2026-11-22 03:17:26 (local time)" },
 	{ "until", 0, OPTION_TIME, OPT_UNTIL, OPTION_AT(until_ms), "WHEN", "rows before then" },
-	{ "uid", 0, OPTION_NUMBER, OPT_FILTER, OPTION_AT(uid), "UID", "rows about this user" },
+	{ "uid", 0, OPTION_USER, OPT_FILTER, OPTION_AT(uid), "USER", "rows about this user" },
 	{ "unit", 0, OPTION_TEXT, OPT_FILTER, OPTION_AT(unit), "UNIT",
 	  "rows about this systemd unit" },
 	{ "profile", 'p', OPTION_TEXT, OPT_FILTER, OPTION_AT(profile), "NAME",
@@ -127,6 +129,7 @@ enum { OPTION_LONG_BASE = 256 }; /* what getopt yields for row 0 */
 static const char *const option_wants[] = {
 	[OPTION_TEXTS] = "taken: the option was given too often",
 	[OPTION_NUMBER] = "a whole number, 0 or more",
+	[OPTION_USER] = "a uid or a user that is known here",
 	[OPTION_DURATION] = "a duration such as 30s, 15m, 2h or 1d",
 	[OPTION_SECONDS] = "a number of seconds over 0",
 	[OPTION_TIME] =
@@ -151,6 +154,15 @@ static bool option_number(const char *text, int64_t *ret)
 		return false;
 	*ret = n;
 	return true;
+}
+
+static bool option_user(const char *name, int64_t *ret_uid)
+{
+	const struct passwd *pw = getpwnam(name);
+
+	if (pw)
+		*ret_uid = pw->pw_uid;
+	return pw != NULL;
 }
 
 static bool option_seconds(const char *text, int64_t *ret_ms)
@@ -187,6 +199,8 @@ static bool option_take(struct options *o, const struct option_row *row, const c
 		return option_texts_add(at, value);
 	case OPTION_NUMBER:
 		return option_number(value, at);
+	case OPTION_USER:
+		return option_number(value, at) || option_user(value, at);
 	case OPTION_DURATION:
 		return when_parse_duration(value, at);
 	case OPTION_SECONDS:

@@ -301,7 +301,9 @@ static void status_troubles(const struct value *v)
 		status_drift(row);
 		if (!*field_text(row, "error"))
 			continue;
-		status_when(row, "retry_at_ms", "; next try ", again);
+		*again = '\0';
+		if (field_int(row, "retry_at_ms") > cli_now_ms())
+			status_when(row, "retry_at_ms", "; next try ", again);
 		status_line("error", "%s: %s%s", field_text(row, "name"), field_text(row, "error"),
 			    again);
 	}

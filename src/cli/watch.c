@@ -26,9 +26,13 @@ static void watch_print_line(const char *event, const struct value *v)
 		when_local(at, ends);
 		(void)snprintf(more, sizeof(more), "ends %s", ends);
 	}
+	if (value_int(value_get(v, "term"), &at))
+		(void)snprintf(more, sizeof(more), "instance %.63s, term %" PRId64,
+			       field_text(v, "instance"), at);
+	const char *lease = field_text(v, "lease"), *profile = field_text(v, "profile");
 	_cleanup_(freep) char *line =
-		xasprintf("%s  %-14s  %-16s  %s%s%s", now, event, field_text(v, "lease"),
-			  field_text(v, "profile"), *field_text(v, "profile") ? "  " : "", more);
+		xasprintf("%s  %-14s%s%s%s%s%s%s", now, event, *lease ? "  " : "", lease,
+			  *profile ? "  " : "", profile, *more ? "  " : "", more);
 	_cleanup_(freep) char *clean = text_clean(line);
 	puts(clean);
 }

@@ -103,8 +103,13 @@ static void config_check_places(const struct config *c, struct config_report *re
 		config_report_error(report, config_check_top_origin(c, SECTION_TOP, "admin_socket"),
 				    "socket and admin_socket must differ");
 	if (c->timing.ttl_default_ms > c->timing.ttl_max_ms)
-		config_report_error(report, config_check_top_origin(c, SECTION_LEASE, "ttl"),
-				    "lease { ttl } is longer than lease { ttl_max }");
+		config_report_error(
+			report,
+			config_check_top_origin(c, SECTION_LEASE,
+						option_was_set(option_find(SECTION_LEASE, "ttl"), c)
+							? "ttl"
+							: "ttl_max"),
+			"lease { ttl } is longer than lease { ttl_max }");
 }
 
 static void config_check_static(const struct config *c, const struct profile *p,

@@ -123,7 +123,7 @@ void config_diff_describe(const struct config *before, const struct config *now,
 	config_diff(before, now, &diff);
 	(void)snprintf(ret, size,
 		       "%zu profiles (%zu added, %zu removed, %zu changed), %zu rules (%zu added, "
-		       "%zu removed, %zu changed), %zu settings changed",
+		       "%zu removed, %zu changed), %zu setting%s changed",
 		       now->n_profiles, p->added, p->removed, p->changed, now->n_rules, r->added,
-		       r->removed, r->changed, diff.settings);
+		       r->removed, r->changed, diff.settings, diff.settings == 1 ? "" : "s");
 }

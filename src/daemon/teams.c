@@ -148,7 +148,8 @@ static void team_note(const struct team *team, const char *outcome, const char *
 	text_copy(row->profile, sizeof(row->profile), p ? p->name : "");
 	(void)snprintf(row->detail, sizeof(row->detail), "%.100s (%.60s)%s%s", team_name(team),
 		       team->id, *detail ? ": " : "", detail);
-	log_info("team %s was %s", row->detail, outcome);
+	log_info("team %.100s (%.60s) was %s%s%s", team_name(team), team->id, outcome,
+		 *detail ? "; found: " : "", detail);
 	change_submit(c);
 }
 

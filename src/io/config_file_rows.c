@@ -83,13 +83,19 @@ static void config_file_duplicate(cfg_t *cfg, const char *origin, const char *ti
 {
 	static const enum option_section kinds[] = { SECTION_PROFILE, SECTION_RULE,
 						     SECTION_LISTEN };
-	cfg_t *first = NULL;
+	char where[96] = "";
 
-	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !first; i++)
-		first = cfg_gettsec(cfg, option_section_name(kinds[i]), title);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const char *kind = option_section_name(kinds[i]);
+		cfg_t *first = cfg_gettsec(cfg, kind, title);
+		size_t n = strlen(where);
+
+		if (first)
+			(void)snprintf(where + n, sizeof(where) - n, "%sline %d (%s)",
+				       n ? " or " : "", config_file_line(first), kind);
+	}
 	config_report_error(config_file_context(cfg)->report, origin,
-			    "\"%s\" is already defined on line %d", title,
-			    first ? config_file_line(first) : 0);
+			    "\"%s\" is already defined on %s", title, where);
 }
 
 /* libConfuse's messages, by their format, in words that fit. `%s` stands for its argument. */

@@ -47,6 +47,14 @@ static void config_show_line(FILE *out, const char *indent, const char *name, co
 	fprintf(out, "%-*s # %s\n", CONFIG_SHOW_COLUMN, left, origin);
 }
 
+/* A rule's user is shown as the uid that it is. */
+static const struct option *config_show_source(const struct option *o, const void *base)
+{
+	if (o->section != SECTION_RULE || strcmp(o->name, "uid") != 0 || option_was_set(o, base))
+		return o;
+	return option_find(SECTION_RULE, "user");
+}
+
 static void config_show_section(FILE *out, enum option_section section, const void *base,
 				const char *indent)
 {
@@ -58,7 +66,8 @@ static void config_show_section(FILE *out, enum option_section section, const vo
 			continue;
 		value = config_value_show(o, base);
 		if (value)
-			config_show_line(out, indent, o->name, value, option_origin(o, base));
+			config_show_line(out, indent, o->name, value,
+					 option_origin(config_show_source(o, base), base));
 	}
 }
 

@@ -245,7 +245,7 @@ def test_reload_row_counts_what_changed(make_broker, litellm):
     broker.reload()
     row = wait_row(broker, "reload")
     assert row["detail"] == ("SIGHUP: 5 profiles (1 added, 1 removed, 1 changed), 2 rules (1 added, 0 removed, 1 changed),"
-                             " 1 settings changed") and row["uid"] == -1
+                             " 1 setting changed") and row["uid"] == -1
     broker.admin("reload")
     row = broker.audit(event="reload")[-1]
     assert "0 added, 0 removed, 0 changed), 2 rules (0 added, 0 removed, 0 changed), 0 settings" in row["detail"]

@@ -64,6 +64,7 @@ def test_changed_limits_go_on_our_team(make_broker, litellm, how):
     wait_until(lambda: team_of(litellm, **COLUMNS) == {**COLUMNS, "max_budget": 20, "rpm_limit": 200}, what="the new limits")
     row, = broker.audit(event="team", outcome="changed")
     assert "max_budget is 10.5, not 20; rpm_limit is 100, not 200" in row["detail"]
+    assert ") was changed; found: max_budget is 10.5, not 20; " in broker.log
     wait_until(lambda: drift(broker) is None, what="no drift")
     assert litellm.teams()[0]["metadata"]["keybroker"]["install"] == broker.install
 

@@ -201,6 +201,9 @@ def test_permission_denied_names_the_group_to_join(make_broker):
     done = broker.cli("--socket", broker.socket, "get", user=STRANGER)
     assert done.code == 77 and done.stdout == ""
     assert f"join the group {grp.getgrgid(1).gr_name} (" in done.stderr
+    os.chown(broker.socket, -1, 65534)  # what the kernel cannot name in this user namespace
+    done = broker.cli("--socket", broker.socket, "get", user=STRANGER)
+    assert done.code == 77 and "its owner's alone" in done.stderr and "usermod" not in done.stderr
     os.chmod(os.path.dirname(broker.socket), 0o700)
     done = broker.cli("--socket", broker.socket, "get", user=STRANGER)
     assert done.code == 77 and "its owner's alone" in done.stderr and "usermod" not in done.stderr

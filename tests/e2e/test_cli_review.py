@@ -7,6 +7,7 @@ import pty
 import struct
 import subprocess
 import termios
+import time
 
 import pytest
 
@@ -306,6 +307,17 @@ def test_status_says_never_and_its_words_are_explained(broker):
 def test_refusal_names_the_way_out(broker, args, words):
     done = broker.cli(*args)
     assert done.code in (64, 65, 78) and words in done.stderr
+
+
+def test_next_try_that_is_due_is_not_in_the_past(make_broker, litellm):
+    litellm.fail(path="/key/generate", status=400, times=1)
+    broker = make_broker(timing=FAST)
+    broker.start()
+    wait_until(lambda: broker.profile().get("error"), what="the refusal")
+    litellm.fail(path="/key/generate", hang=True, times=-1)
+    wait_until(lambda: broker.profile().get("retry_at_ms", 1 << 60) < time.time() * 1000 - 2000, 20, lambda: broker.profile())
+    told = broker.cli("status").ok()
+    assert "error" in told and "next try" not in told
 
 
 def test_key_that_could_not_be_printed_leaves_no_lease(broker):

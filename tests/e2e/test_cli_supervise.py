@@ -310,9 +310,11 @@ def test_watch_goes_on_over_a_restart(patient):
         line = process.stdout.readline()
         assert "rotated" in line and lease in line and "generation 2" in line
         patient.restart()
-        assert "leader_changed" in process.stdout.readline()
+        assert process.stdout.readline().endswith("  leader_changed  instance main, term 1\n")
         patient.wait_ready()
         assert "rotated" in process.stdout.readline(), "it is behind still"
+        patient.admin("revoke", lease=lease)
+        assert process.stdout.readline().endswith(f"  revoked         {lease}\n")
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
 

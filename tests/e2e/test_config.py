@@ -329,6 +329,11 @@ def test_help_and_version_of_the_daemon(make_broker):
     assert "0." in broker.run_daemon("--version").ok()
 
 
+def test_check_names_the_line_of_a_user_by_name(check):
+    done = check(config='rule "r" {\n  user = "games"\n  profiles = { "*" }\n}\n')
+    assert re.search(r"uid = \d+ +# .*keybroker\.conf:2$", done.stdout, re.M), done
+
+
 # --- the README's configuration ---
 
 def test_the_readme_s_configuration_loads_as_one_file(check, tmp_path):

@@ -1,6 +1,7 @@
 """Revocation: leases end, and their keys go."""
 
 import os
+import pwd
 
 import pytest
 
@@ -197,6 +198,13 @@ def test_static_key_stays_with_the_provider(make_broker):
 def test_nothing_that_matches_is_no_success(broker, target):
     done = broker.cli("revoke", *target)
     assert done.code == 65 and "nothing was revoked" in done.stderr and "60 s" not in done.stderr
+
+
+def test_user_by_name(broker):
+    broker.acquire(profile="process")
+    assert broker.cli("revoke", "--uid", pwd.getpwuid(os.getuid()).pw_name).ok().startswith("1 lease ended")
+    done = broker.cli("revoke", "--uid", "no-such-user")
+    assert done.code == 64 and '"no-such-user" is not a uid or a user that is known here' in done.stderr
 
 
 @pytest.mark.parametrize("target, words", [(("--lease", "A" * 16), "unknown_lease: "), (("--profile", "nosuch"), "unknown_profile: ")],
