@@ -191,6 +191,8 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	}
 	if (set & KEY_SET_TEAM)
 		memcpy(row->team_id, to->team_id, sizeof(row->team_id));
+	if (set & KEY_SET_AT_ONCE)
+		row->at_once = to->at_once;
 	if (set & KEY_SET_OWNER) {
 		row->uid = to->uid;
 		memcpy(row->request_id, to->request_id, sizeof(row->request_id));
