@@ -149,6 +149,8 @@ static void team_note(const struct team *team, const char *outcome, const char *
 	(void)snprintf(row->detail, sizeof(row->detail), "%.100s (%.60s)%s%s", team_name(team),
 		       team->id, *detail ? ": " : "", detail);
 	log_info("team %s was %s", row->detail, outcome);
+	change_vital(c); /* it is so, whether or not there is room to say so */
+	change_kept(c);
 	change_submit(c);
 }
 
