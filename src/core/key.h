@@ -52,7 +52,8 @@ struct key_row {
 	int64_t changed_at_ms; /* when `state` was entered */
 	int64_t delete_at_ms;  /* not deleted before; 0: as soon as nothing holds
 				  it */
-	bool dead; /* revoked, or found dead: blocked until it is deleted, whoever holds it */
+	bool dead;    /* revoked, or found dead: blocked until it is deleted, whoever holds it */
+	bool at_once; /* shared: once it is live, older generations stay for nobody */
 	char settings[KEY_SETTINGS_SIZE]; /* pool and shared: digest of the profile's that it was
 					     made by; "": not known */
 };

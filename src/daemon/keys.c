@@ -66,12 +66,22 @@ static void key_on_timer(int fd, short what, void *userdata)
 	key_drive(k);
 }
 
+/* From now on the wall clock may be set: what was said to remain remains. */
+static void key_note_times(struct key *k)
+{
+	struct instant now = clock_now();
+
+	k->delete_boot_ms = now.boot_ms + k->row.delete_at_ms - now.wall_ms;
+	k->changed_boot_ms = now.boot_ms + k->row.changed_at_ms - now.wall_ms;
+}
+
 struct key *key_add(struct daemon *d, const struct key_row *row)
 {
 	struct key *k = xcalloc(1, sizeof(*k));
 
 	k->d = d;
 	k->row = *row;
+	key_note_times(k);
 	TAILQ_INIT(&k->waiters);
 	k->timer = evtimer_new(d->base, key_on_timer, k);
 	if (!k->timer)
@@ -164,8 +174,14 @@ struct key_row *key_pending(struct key *k)
 
 void key_settle(struct key *k, bool committed)
 {
+	bool timed = k->drafted && committed &&
+		     (k->pending.delete_at_ms != k->row.delete_at_ms ||
+		      k->pending.changed_at_ms != k->row.changed_at_ms);
+
 	if (k->drafted && committed)
 		k->row = k->pending;
+	if (timed)
+		key_note_times(k);
 	k->drafted = false;
 	pool_settle(k);
 }
@@ -191,6 +207,8 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to)
 	}
 	if (set & KEY_SET_TEAM)
 		memcpy(row->team_id, to->team_id, sizeof(row->team_id));
+	if (set & KEY_SET_AT_ONCE)
+		row->at_once = to->at_once;
 	if (set & KEY_SET_OWNER) {
 		row->uid = to->uid;
 		memcpy(row->request_id, to->request_id, sizeof(row->request_id));

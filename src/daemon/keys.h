@@ -55,6 +55,8 @@ struct key {
 	bool blocked;		 /* upstream was told to, until it may be deleted */
 	int64_t late_until_ms;	 /* Unix: a POST without an answer may bring it back until then */
 	int64_t late_boot_ms;	 /* the same by the clock that nobody sets, as far as we know it */
+	int64_t delete_boot_ms;	 /* row.delete_at_ms by that clock */
+	int64_t changed_boot_ms; /* row.changed_at_ms by that clock */
 	int64_t abandoned_at_ms; /* boot time since which an intent has had no waiter; 0: it has */
 	bool corrected;		 /* a fresh key's life was put right once */
 	bool name_taken;	 /* the last POST was refused because of the alias */

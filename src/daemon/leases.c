@@ -169,13 +169,6 @@ void lease_look_again(struct lease *l)
 		lease_timer_in(l, l->ends_boot_ms - clock_now().boot_ms);
 }
 
-static void lease_set_end(struct lease *l)
-{
-	l->ends_boot_ms = l->row.ends_boot_ms;
-	l->life_ms = l->ends_boot_ms - clock_now().boot_ms;
-	lease_look_again(l);
-}
-
 void lease_move(struct lease *l, struct key *key)
 {
 	struct key *old = l->key;
@@ -198,6 +191,13 @@ static void lease_enter(struct lease *l)
 	l->counted = true;
 	lease_count(l, 1);
 	HASH_ADD_KEYPTR(by_id, l->d->leases->by_id, l->row.id, strlen(l->row.id), l);
+}
+
+static void lease_set_end(struct lease *l)
+{
+	l->ends_boot_ms = l->row.ends_boot_ms;
+	l->life_ms = l->ends_boot_ms - clock_now().boot_ms;
+	lease_look_again(l);
 }
 
 int lease_begin(struct lease *l, int pidfd)

@@ -29,8 +29,7 @@ struct holder_id {
 	uint64_t start; /* as in struct peer */
 };
 
-/* What an acquire that is repeated has in common with its first. Hashed as a whole: zeroed before
- * it is filled. */
+/* What a repeated acquire has in common with its first. Hashed as a whole: zeroed before use. */
 struct lease_request {
 	int64_t uid;
 	struct holder_id holder; /* zeroes for a TTL lease */

@@ -156,6 +156,8 @@ static void op_rotate_note(struct daemon *d, struct request *r, struct shared *s
 	*o = (struct op_rotating){ .s = s, .r = r, .timeout_ms = p->timeout_ms, .now = p->now };
 	(void)snprintf(a->profile, sizeof(a->profile), "%s", s->name);
 	(void)snprintf(a->detail, sizeof(a->detail), "%s", p->now ? "at once" : "");
+	if (p->now && s->next) /* for who leads next */
+		change_key(c, s->next, KEY_SET_AT_ONCE, &(struct key_row){ .at_once = true });
 	change_submit(c);
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/key_work.h"
 #include "daemon/keys.h"
 #include "daemon/leases.h"
+#include "daemon/rotation.h"
 #include "daemon/shared.h"
 #include "daemon/turn.h"
 #include "io/process.h"
@@ -201,6 +202,14 @@ int recover(struct daemon *d)
 	return 0;
 }
 
+/* Who led before may have come no further than the new generation. */
+static void recover_at_once(struct daemon *d)
+{
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k))
+		if (k->row.at_once && k->shared && k->shared->current == k)
+			rotation_take_old(k->shared);
+}
+
 void recover_go(struct daemon *d)
 {
 	struct key *k, *next;
@@ -209,6 +218,7 @@ void recover_go(struct daemon *d)
 		next = keys_next(k);
 		key_drive(k);
 	}
+	recover_at_once(d);
 	shared_configure(d);
 	pools_configure(d);
 }

@@ -99,6 +99,8 @@ static void report_died(struct key *k, const char *why)
 		text_copy(a->lease, sizeof(a->lease),
 			  value_text(value_get(request_params(first), "lease")));
 	text_copy(a->detail, sizeof(a->detail), why);
+	change_vital(c); /* it is found out, whether or not there is room to say so */
+	change_kept(c);
 	change_submit(c);
 	if (k->row.state == KEY_LIVE)
 		key_died(k, why);

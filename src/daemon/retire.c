@@ -171,17 +171,17 @@ static bool retire_is_left(const struct key *k)
 	       k->row.source != KEY_LEGACY && (!p || p->mode != k->row.mode);
 }
 
-/* How long a key must still stay, by its own rules and the wall clock; 0: it may go. */
-static int64_t retire_wall_wait_ms(const struct key *k, int64_t now)
+/* How long a key must still stay, by its own rules; 0: it may go. */
+static int64_t retire_own_wait_ms(const struct key *k, struct instant now)
 {
-	int64_t fixed_until = k->row.changed_at_ms + k->d->config->timing.fixed_max_ms;
+	int64_t fixed_until = k->changed_boot_ms + k->d->config->timing.fixed_max_ms;
 
 	if (k->dead || retire_is_left(k) || rotation_is_over(k))
-		return MAX_OF(k->late_until_ms - now, 0);
-	if (now < k->row.delete_at_ms)
-		return k->row.delete_at_ms - now;
-	if (k->row.state == KEY_RETIRING && k->n_fixed > 0 && now < fixed_until)
-		return fixed_until - now;
+		return MAX_OF(k->late_until_ms - now.wall_ms, 0);
+	if (now.boot_ms < k->delete_boot_ms)
+		return k->delete_boot_ms - now.boot_ms;
+	if (k->row.state == KEY_RETIRING && k->n_fixed > 0 && now.boot_ms < fixed_until)
+		return fixed_until - now.boot_ms;
 	return 0;
 }
 
@@ -189,7 +189,7 @@ static int64_t retire_wall_wait_ms(const struct key *k, int64_t now)
 static int64_t retire_wait_ms(const struct key *k)
 {
 	struct instant now = clock_now();
-	int64_t wait = retire_wall_wait_ms(k, now.wall_ms);
+	int64_t wait = retire_own_wait_ms(k, now);
 
 	return MAX_OF(wait, MAX_OF(k->late_boot_ms - now.boot_ms, 0));
 }

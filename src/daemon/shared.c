@@ -208,6 +208,7 @@ static void shared_intent_row(struct shared *s, const struct profile *p, struct 
 			    s->name);
 	row->generation = last + 1;
 	row->created_at_ms = row->changed_at_ms = clock_now().wall_ms;
+	row->at_once = s->rotate_now;
 	row->source = s->d->keys_forbidden ? KEY_SERVER_CHOSEN : KEY_MINTED;
 	pool_settings(p, row->settings);
 }
@@ -278,6 +279,8 @@ void shared_adopt(struct daemon *d, struct key *k)
 	k->shared = s;
 	if (k->row.state == KEY_INTENT && (!s->next || s->next->row.generation < k->row.generation))
 		s->next = k;
+	if (s->next == k)
+		s->rotate_now = k->row.at_once;
 	if (k->row.state == KEY_LIVE &&
 	    (!s->current || s->current->row.generation < k->row.generation))
 		s->current = k;

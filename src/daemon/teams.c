@@ -150,6 +150,8 @@ static void team_note(const struct team *team, const char *outcome, const char *
 		       team->id, *detail ? ": " : "", detail);
 	log_info("team %.100s (%.60s) was %s%s%s", team_name(team), team->id, outcome,
 		 *detail ? "; found: " : "", detail);
+	change_vital(c); /* it is so, whether or not there is room to say so */
+	change_kept(c);
 	change_submit(c);
 }
 

@@ -32,7 +32,8 @@ enum {
 	KEY_SET_DELETE_SOONER = 1 << 7, /* delete_at_ms, though that is sooner: it is dead */
 	KEY_SET_TEAM = 1 << 5,
 	KEY_SET_IDENTITY = 1 << 6, /* hash, source, generation, created_at_ms */
-	KEY_SET_OWNER = 1 << 16,   /* uid, request_id */
+	KEY_SET_AT_ONCE = 1 << 17,
+	KEY_SET_OWNER = 1 << 16, /* uid, request_id */
 	LEASE_SET_ALL = 1 << 8,
 	LEASE_SET_STATE = 1 << 9, /* with ended_at_ms */
 	LEASE_SET_ENDS_AT = 1 << 10,

@@ -100,6 +100,7 @@ static const struct store_column store_key_columns[] = {
 	STORE_COLUMN(key_row, delete_at_ms),
 	STORE_COLUMN(key_row, dead),
 	STORE_COLUMN(key_row, settings),
+	STORE_COLUMN(key_row, at_once),
 };
 
 static const struct store_column store_lease_columns[] = {

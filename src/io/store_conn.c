@@ -51,9 +51,9 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 			       " DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)",
 			       NULL, "" },
 	[STORE_KEY_PUT] = { "REPLACE INTO key (", &store_table_key,
-			    ", secret) VALUES (?, ?, ?, ?4, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+			    ", secret) VALUES (?, ?, ?, ?4, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
 			    " CASE WHEN ?4 = 'deleted' THEN NULL"
-			    " ELSE coalesce(?19, (SELECT secret FROM key WHERE id = ?1)) END)" },
+			    " ELSE coalesce(?20, (SELECT secret FROM key WHERE id = ?1)) END)" },
 	[STORE_KEY_SECRET] = { "SELECT secret FROM key WHERE id = ?", NULL, "" },
 	[STORE_KEYS] = { "SELECT", &store_table_key, "FROM key WHERE state <> 'deleted'" },
 	[STORE_KEYS_ALL] = { "SELECT", &store_table_key, "FROM key" },

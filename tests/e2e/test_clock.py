@@ -6,6 +6,7 @@ import time
 import pytest
 
 from harness.broker import FAST, key_hash
+from harness.holder import Holder
 from harness.rpc import RpcError
 from harness.upstream import wait_gone
 from harness.wait import stays, wait_until
@@ -99,6 +100,17 @@ def test_last_third_is_that_of_the_last_renewal(make_broker, clock):
         connection.wait_notifications(1)
         (method, (what,)), = connection.notifications
         assert (method, what["lease"]) == ("expiring", reply["lease"])
+
+
+def test_grace_lasts_whatever_the_clock_says(make_broker, litellm, clock):
+    broker = make_broker(env=clock.env, timing={**TICK, "grace_ms": 600000}).start()
+    broker.wait_ready()
+    with Holder(broker) as one, Holder(broker) as two:
+        keys = [one.call("acquire")["api_key"], two.call("acquire", refreshable=False)["api_key"]]
+        broker.admin("rotate", profile="service")
+        clock.set(48 * HOUR)
+        broker.admin("rotate", profile="service")
+        stays(lambda: all(litellm.chat(key)[0] == 200 for key in keys), 3)
 
 
 def test_shared_keys_are_asked_about_again_after_a_jump(make_broker, litellm, clock):

@@ -511,6 +511,7 @@ def test_full_disk_leaves_the_reserve_to_revocations_and_releases(make_broker, l
         broker.wait_ready()
         held = [broker.acquire(bind="ttl")["lease"] for _ in range(30)]
         key = broker.acquire(profile="process", bind="ttl")["api_key"]
+        lost = broker.acquire(profile="process", bind="ttl")
         assert _fill(broker)["code"] == "audit_unavailable"
         refused = 0
         with broker.rpc() as connection:
@@ -525,6 +526,10 @@ def test_full_disk_leaves_the_reserve_to_revocations_and_releases(make_broker, l
         wait_until(lambda: litellm.chat(key)[0] == 401, what="its deletion")
         wait_until(lambda: broker.count("SELECT count(*) FROM key WHERE hash = ? AND state = 'deleted'", key_hash(key)) == 1,
                    what="its end on record")
+        litellm.admin("POST", "/key/delete", {"keys": [key_hash(lost["api_key"])]})
+        assert broker.call("report", lease=lost["lease"], status=401)["state"] == "dead"
+        wait_until(lambda: broker.count("SELECT count(*) FROM audit WHERE event = 'report' AND outcome = 'dead'") == 1,
+                   what="the record of who found it out")
         stray = "sk-stray-of-this-install-0123456789"
         litellm.add_key(stray, key_alias="stray", user_id=broker.user_id)
         wait_until(lambda: broker.count("SELECT count(*) FROM audit WHERE event = 'sweep' AND key_tag = ?", broker.tag(stray)) == 1,

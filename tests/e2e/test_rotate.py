@@ -1,6 +1,8 @@
 """Rotation: a new key under the constant alias before the old one goes."""
 
+import contextlib
 import os
+import sqlite3
 import time
 
 import pytest
@@ -317,3 +319,36 @@ def test_refreshable_lease_outlives_its_generation_and_a_restart(make_broker, li
     wait_gone(litellm, first["api_key"])
     broker.restart()
     assert broker.acquire(lease=first["lease"])["generation"] == 2
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_rotation_at_once_is_so_for_who_leads_next(make_broker, litellm, asked):
+    """Also where another that was asked for before is under way already."""
+    broker = make_broker(timing={**FAST, "grace_ms": 600000}).start()
+    broker.wait_ready()
+    with Holder(broker) as holder, broker.rpc(admin=True) as admin:
+        old = holder.call("acquire", refreshable=False)["api_key"]
+        litellm.fail(path="/key/generate", delay_ms=1500)
+        for n in range(1, asked + 1):
+            admin.send("rotate", profile="service", now=n == asked)
+            wait_until(lambda n=n: len(broker.audit(event="rotate", outcome="asked")) == n, what="its record")
+            wait_until(lambda: len(litellm.calls("/key/generate")) == 2, what="the mint")
+        broker.kill()
+        broker.start()
+        wait_gone(litellm, old, 15)
+        assert broker.profile()["generation"] == 2
+
+
+def test_rotation_at_once_that_came_no_further_than_the_new_key(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "grace_ms": 600000}).start()
+    broker.wait_ready()
+    with Holder(broker) as holder:
+        old = holder.call("acquire", refreshable=False)["api_key"]
+        broker.admin("rotate", profile="service")
+        broker.kill()
+        with contextlib.closing(sqlite3.connect(broker.db)) as database, database:
+            for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE tbl_name = 'key' AND type = 'trigger'").fetchall():
+                database.execute(f"DROP TRIGGER {name}")
+            database.execute("UPDATE key SET at_once = 1 WHERE generation = 2")
+        broker.start()
+        wait_until(lambda: litellm.chat(old)[0] != 200, what="the old key's end or block")

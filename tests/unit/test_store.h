@@ -25,6 +25,7 @@
 #define TEST_WITHOUT_VERSION_3                        \
 	"ALTER TABLE key DROP COLUMN dead;"           \
 	"ALTER TABLE key DROP COLUMN settings;"       \
+	"ALTER TABLE key DROP COLUMN at_once;"        \
 	"ALTER TABLE lease DROP COLUMN ends_boot_ms;" \
 	"ALTER TABLE lease DROP COLUMN pidns;"
 

@@ -36,6 +36,7 @@ static void test_assert_key_equal(const struct key_row *a, const struct key_row 
 	assert_int_equal(a->changed_at_ms, b->changed_at_ms);
 	assert_int_equal(a->delete_at_ms, b->delete_at_ms);
 	assert_string_equal(a->settings, b->settings);
+	assert_int_equal(a->at_once, b->at_once);
 }
 
 static void test_every_value_of_a_key_comes_back(void **state)
@@ -50,6 +51,7 @@ static void test_every_value_of_a_key_comes_back(void **state)
 			row.state = (enum key_state)k;
 			row.source = (enum key_source)(k % 4);
 			(void)snprintf(row.settings, sizeof(row.settings), "settings-%d", k);
+			row.at_once = k % 2;
 			test_put_key(s, &row, NULL);
 			assert_int_equal(store_key_by_hash(s, row.hash, &found), 0);
 			test_assert_key_equal(&row, &found);
