@@ -21,14 +21,14 @@ struct rule {
 	char name[PROFILE_NAME_MAX];
 	bool has_uid, has_gid;
 	bool foreign_pid; /* also processes of a pid namespace that the broker cannot see into */
-	uid_t uid;	  /* from `uid` or `user` */
-	gid_t gid; /* from `group`: the peer's gid or one of its supplementary groups; of a listen
-		      section, its socket's */
+	bool waits; /* of a listen section: its socket is another until the restart; no grant */
+	uid_t uid;  /* from `uid` or `user` */
+	gid_t gid;  /* from `group`: the peer's gid or one of its supplementary groups; of a listen
+		       section, its socket's */
 	char *unit, *user_unit; /* globs; NULL: any, or none */
 	char *exe;		/* path; NULL: any */
 	char *path;		/* of a listen section: the socket; else NULL */
-	bool waits;	 /* likewise: it has another socket until the restart, and grants nothing */
-	char **profiles; /* globs */
+	char **profiles;	/* globs */
 	size_t n_profiles;
 	char *base_url;		  /* handed out to these peers; NULL: the profile's */
 	int64_t max_leases;	  /* per uid; < 0: the default */
