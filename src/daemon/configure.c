@@ -185,6 +185,7 @@ static void reload_apply(struct reload *l)
 	struct daemon *d = l->d;
 	struct config *old = d->config;
 	bool upstream_changed, fixed_changed;
+	bool serving = d->started_at_ms != 0;
 
 	d->keys_forbidden = false; /* perhaps that was changed too */
 	d->config = l->next;
@@ -199,12 +200,13 @@ static void reload_apply(struct reload *l)
 	if (d->sweep_wanted)
 		sweep_start(d->sweep);
 	d->sweep_wanted = false;
-	if (d->term) {
+	/* not before a new leader knows its keys: it would make others */
+	if (serving) {
 		shared_configure(d);
 		pools_configure(d);
 		teams_check(d);
 	}
-	if (d->term && (upstream_changed || fixed_changed))
+	if (serving && (upstream_changed || fixed_changed))
 		keys_hurry(d); /* they may wait for what is not so any more */
 	if (!l->quietly)
 		log_info("reloaded: %s%s", l->what.detail,

@@ -198,9 +198,10 @@ def test_failover_in_the_middle_of_a_mint(make_broker, litellm, point):
 
 
 @pytest.mark.parametrize("end", [Instance.kill, Instance.stop], ids=lambda end: end.__name__)
-def test_reload_is_for_the_successor_too(make_broker, end):
-    """Also for one that was about to start when the configuration was read again."""
-    broker = make_broker(config=MANY + rule_all("before"), env=DROPIN, timing={**FAST, "grace_ms": 60000})
+@pytest.mark.parametrize("tick", [100, 60000], ids=["seen", "unseen"])
+def test_reload_is_for_the_successor_too(make_broker, end, tick):
+    """Also if it takes over before it has seen that: what it finds in the state is not made a second time then."""
+    broker = make_broker(config=MANY + rule_all("before"), env=DROPIN, timing={**FAST, "grace_ms": 60000, "standby_tick_ms": tick})
     instances = Instances(broker)
     try:
         a, b = instances.start("a", "b")
@@ -213,6 +214,8 @@ def test_reload_is_for_the_successor_too(make_broker, end):
         assert instances.wait_leader(a) is b and broker.call("whoami")["rules"] == ["after"]
         assert broker.acquire(lease=key["lease"])["api_key"] == key["api_key"]
         assert "reloaded: " in b.log
+        time.sleep(0.3)
+        assert len(broker.audit(event="mint", profile="more")) == 1 and not broker.audit(event="retire")
     finally:
         instances.close()
 
