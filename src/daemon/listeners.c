@@ -421,7 +421,7 @@ static int listeners_accept(struct listeners *l, size_t i)
 {
 	int fd = fcntl(l->fds[i], F_DUPFD_CLOEXEC, 3);
 
-	return fd >= 0 && server_listen_for(l->d->server, fd, i == HANDOVER_ADMIN, l->names[i]) == 0
+	return fd >= 0 && server_listen(l->d->server, fd, i == HANDOVER_ADMIN, l->names[i]) == 0
 		       ? 0
 		       : EX_OSERR;
 }

@@ -186,11 +186,6 @@ void server_set_limits(struct server *s, const struct server_limits *limits)
 	conn_set_limits(&s->conns, limits);
 }
 
-int server_listen(struct server *s, int fd, bool admin)
-{
-	return server_listen_for(s, fd, admin, "");
-}
-
 /* Who waits in its backlog hears of it and comes again, to the new one. */
 static void server_unlisten(struct server *s, bool admin, const char *listen)
 {
@@ -203,7 +198,7 @@ static void server_unlisten(struct server *s, bool admin, const char *listen)
 		server_listener_free(l);
 }
 
-int server_listen_for(struct server *s, int fd, bool admin, const char *listen)
+int server_listen(struct server *s, int fd, bool admin, const char *listen)
 {
 	struct server_listener *l = xcalloc(1, sizeof(*l));
 	const int on = 1;

@@ -40,10 +40,9 @@ int server_new(struct server **ret, struct event_base *base, struct accounts *ac
 void server_free(struct server *s);
 DEFINE_CLEANUP(struct server, server)
 void server_set_limits(struct server *s, const struct server_limits *limits);
-/* Serves a listening socket, which is taken over, in place of the one there was of its kind. */
-int server_listen(struct server *s, int fd, bool admin) _must_check_;
-/* Likewise; its peers come by the `listen` section of that name (peer.listen), "" being none. */
-int server_listen_for(struct server *s, int fd, bool admin, const char *listen) _must_check_;
+/* Serves a listening socket, which is taken over, in place of the one there was of its kind. Its
+ * peers come by the `listen` section of that name (peer.listen), "" being none. */
+int server_listen(struct server *s, int fd, bool admin, const char *listen) _must_check_;
 
 /* A new turn begins: the counters start again, and connections with whole requests in their buffers
  * go on. */

@@ -2,14 +2,13 @@
  * Each way of tampering is noticed at the first row that it touches, and called by its name. The
  * rows are kept in an array that stands for the table: its order is the reader's.
  */
-#include "test.h"
+#include "test_audit_key.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/secret.h"
 #include "core/audit_chain.h"
 
 #define N_ROWS 12
@@ -26,16 +25,6 @@ static void test_hash(const struct chain_test *t, const uint8_t *previous, struc
 
 	assert_int_equal(audit_encode(row, &b), 0);
 	keyring_chain(t->keyring, previous, b.data, b.len, row->hash);
-}
-
-static struct keyring *test_keyring_of(uint8_t fill)
-{
-	_cleanup_(secret_freep) struct secret *key = secret_new_empty(AUDIT_KEY_SIZE);
-	struct keyring *k = NULL;
-
-	memset(secret_bytes(key), fill, AUDIT_KEY_SIZE);
-	assert_int_equal(keyring_new_audit(&k, key), 0);
-	return k;
 }
 
 static int test_setup(void **state)

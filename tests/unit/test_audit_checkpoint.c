@@ -1,20 +1,9 @@
 /* A checkpoint is signed over all that it says, and with a key that only its state has. */
-#include "test.h"
+#include "test_audit_key.h"
 
 #include <string.h>
 
-#include "base/secret.h"
 #include "core/audit_checkpoint.h"
-
-static struct keyring *test_keyring_of(uint8_t fill)
-{
-	_cleanup_(secret_freep) struct secret *key = secret_new_empty(AUDIT_KEY_SIZE);
-	struct keyring *k = NULL;
-
-	memset(secret_bytes(key), fill, AUDIT_KEY_SIZE);
-	assert_int_equal(keyring_new_audit(&k, key), 0);
-	return k;
-}
 
 static void test_every_bit_counts(void **state)
 {

@@ -1,11 +1,10 @@
 /* What a line of an export says is what the row was, to the last byte; and nothing more. */
-#include "test.h"
+#include "test_audit_key.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
-#include "base/secret.h"
 #include "core/audit_json.h"
 
 static struct audit_row test_row(void)
@@ -134,16 +133,6 @@ static void test_only_an_exports_own_lines_are_taken(void **state)
 	assert_non_null(test_parse("{}", &back, &e, &kind));
 	assert_non_null(test_parse("{\"keybroker_audit\":2}", &back, &e, &kind));
 	assert_non_null(test_parse("{\"keybroker_audit_end\":1}", &back, &e, &kind));
-}
-
-static struct keyring *test_keyring_of(uint8_t fill)
-{
-	_cleanup_(secret_freep) struct secret *key = secret_new_empty(AUDIT_KEY_SIZE);
-	struct keyring *k = NULL;
-
-	memset(secret_bytes(key), fill, AUDIT_KEY_SIZE);
-	assert_int_equal(keyring_new_audit(&k, key), 0);
-	return k;
 }
 
 static void test_the_end_vouches_for_the_beginning(void **state)

@@ -305,7 +305,7 @@ static void test_a_listening_socket_that_was_made_blocking_stops_nothing(void **
 	assert_int_equal(unlink(f->path), 0);
 	assert_int_equal(socket_listen(f->path, 0755, 0666, (gid_t)-1, &fd), 0);
 	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
-	assert_int_equal(server_listen(f->server, fd, false), 0);
+	assert_int_equal(server_listen(f->server, fd, false, ""), 0);
 	_cleanup_(client_close) struct client c = client_connect(f);
 	client_request(&c, 1, "echo");
 	client_expect(f, &c, 1);

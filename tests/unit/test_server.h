@@ -147,7 +147,7 @@ static inline int fixture_setup_as(void **state, bool admin)
 	assert_int_equal(socket_listen(f->path, 0755, 0666, (gid_t)-1, &fd), 0);
 	assert_int_equal(server_new(&f->server, f->base, f->accounts, fixture_handle, f), 0);
 	server_set_limits(f->server, &f->limits);
-	assert_int_equal(server_listen(f->server, fd, admin), 0);
+	assert_int_equal(server_listen(f->server, fd, admin, ""), 0);
 	return 0;
 }
 

@@ -28,7 +28,7 @@ static inline int serving_setup(void **state, server_handle_fn handle)
 	assert_int_equal(socket_listen(x->f.path, 0700, 0600, (gid_t)-1, &fd), 0);
 	assert_int_equal(server_new(&x->f.server, x->f.base, x->b->d.accounts, handle, x), 0);
 	server_set_limits(x->f.server, &fixture_limits);
-	assert_int_equal(server_listen(x->f.server, fd, false), 0);
+	assert_int_equal(server_listen(x->f.server, fd, false, ""), 0);
 	x->c = client_connect(&x->f);
 	*state = x;
 	return 0;
