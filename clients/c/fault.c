@@ -35,6 +35,7 @@ static const struct {
 	[KEYBROKER_LOST] = { "lost", "Whether it was done, `keybroker status` shows." },
 	[KEYBROKER_GARBAGE] = { "garbage", "See what serves that socket." },
 	[KEYBROKER_NO_MEMORY] = { "no_memory", "" },
+	[KEYBROKER_PENDING] = { "pending", "Ask again after keybroker_dispatch()." },
 };
 
 const char *keybroker_code_name(enum keybroker_code code)
@@ -59,6 +60,7 @@ enum keybroker_code fault_set(struct keybroker_error *e, enum keybroker_code cod
 		return code;
 	e->code = code;
 	e->retry_after_ms = -1;
+	e->socket[0] = '\0';
 	e->n_tried = 0;
 	va_start(args, fmt);
 	(void)vsnprintf(e->message, sizeof(e->message), fmt, args); /* may be cut */

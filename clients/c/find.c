@@ -22,8 +22,7 @@ static int find_add(struct find_paths *p, const char *fmt, ...)
 	return 0;
 }
 
-/* NULL if unset, empty, or not to be believed since the program is setuid. */
-static const char *find_env(const char *name)
+const char *find_env(const char *name)
 {
 	const char *value = secure_getenv(name);
 
@@ -46,7 +45,7 @@ static int find_add_state_dir(struct find_paths *p)
 	return home ? find_add(p, "%s/.local/state/keybroker/keybroker.sock", home) : 0;
 }
 
-static int find_client_sockets(struct find_paths *p, const char *given)
+static int find_add_sockets(struct find_paths *p, const char *given)
 {
 	const char *runtime = find_env("XDG_RUNTIME_DIR");
 	int r;
@@ -88,18 +87,20 @@ static int find_beside(char **path)
 	return 0;
 }
 
-int find_sockets(struct find_paths *ret, const struct keybroker_options *o)
+int find_sockets(struct find_paths *ret, const char *given)
 {
-	const char *admin = o->admin_socket;
-
 	*ret = (struct find_paths){ .n = 0 };
-	if (!o->admin)
-		return find_client_sockets(ret, o->socket);
-	if (!admin)
-		admin = find_env("KEYBROKER_ADMIN_SOCKET");
-	if (admin)
-		return find_add(ret, "%s", find_strip_scheme(admin));
-	int r = find_client_sockets(ret, o->socket);
+	return find_add_sockets(ret, given);
+}
+
+int find_admin_sockets(struct find_paths *ret, const char *given, const char *client)
+{
+	*ret = (struct find_paths){ .n = 0 };
+	if (!given)
+		given = find_env("KEYBROKER_ADMIN_SOCKET");
+	if (given)
+		return find_add(ret, "%s", find_strip_scheme(given));
+	int r = find_add_sockets(ret, client);
 	for (size_t i = 0; r >= 0 && i < ret->n; i++)
 		r = find_beside(&ret->path[i]);
 	return r;

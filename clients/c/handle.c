@@ -1,4 +1,4 @@
-/* Opening, connecting and closing a handle. */
+/* Opening and closing a handle, its lock, and finding a socket that accepts. */
 #include "clients/c/handle.h"
 
 #include <errno.h>
@@ -8,14 +8,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "clients/c/call.h"
+#include "clients/c/credential.h"
+#include "clients/c/exchange.h"
 #include "clients/c/fault.h"
+#include "clients/c/fork.h"
+#include "clients/c/loop.h"
 #include "clients/c/trust.h"
+#include "proto/message.h"
 
-enum {
-	HANDLE_CONNECT_MS = 10000,
-	HANDLE_NO_GID = 65534, /* the kernel's word for one that this user namespace lacks */
-};
+enum { HANDLE_NO_GID = 65534 }; /* the kernel's word for one that this user namespace lacks */
+
+/* --- connecting --- */
 
 static void handle_note_tried(struct keybroker_error *e, const char *path, int error)
 {
@@ -73,12 +76,20 @@ static int handle_why_not(const char *path, int error)
 	return error;
 }
 
-static enum keybroker_code handle_try(struct keybroker *k, const char *path, int64_t deadline_ms,
-				      int *ret_error, struct keybroker_error *e)
+static enum keybroker_code handle_is_full(const char *path, struct keybroker_error *e)
 {
-	*ret_error = handle_why_not(path, -wire_connect(&k->wire, path, deadline_ms));
+	(void)fault_set(e, KEYBROKER_TIMEOUT, "%s: too many wait to be accepted", path);
+	return KEYBROKER_PENDING;
+}
+
+static enum keybroker_code handle_try(struct keybroker *k, const char *path, int *ret_error,
+				      struct keybroker_error *e)
+{
+	*ret_error = handle_why_not(path, -wire_connect(&k->wire, path));
 	if (*ret_error == ENOMEM)
 		return fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
+	if (*ret_error == EAGAIN)
+		return handle_is_full(path, e);
 	if (*ret_error != 0)
 		return KEYBROKER_OK;
 	/* the directory is looked at afterwards: whoever can write there can also swap the socket
@@ -87,32 +98,33 @@ static enum keybroker_code handle_try(struct keybroker *k, const char *path, int
 	if (code == KEYBROKER_OK)
 		code = trust_directory(path, e);
 	if (code != KEYBROKER_OK)
-		wire_close(&k->wire);
+		wire_close(&k->wire, false);
 	else
 		k->path = path;
-	k->answered = false;
 	return code;
 }
 
-enum keybroker_code handle_connect(struct keybroker *k, int64_t deadline_ms,
-				   struct keybroker_error *e)
+enum keybroker_code handle_connect(struct keybroker *k, struct keybroker_error *e)
 {
 	const char *const *paths = k->path ? &k->path : (const char *const *)k->paths.path;
 	size_t n = k->path ? 1 : k->paths.n;
 
-	if (k->wire.fd >= 0)
-		return KEYBROKER_OK;
 	(void)fault_set(e, KEYBROKER_UNREACHABLE, "no broker accepts connections%s",
 			k->admin ? " on its admin socket" : "");
 	for (size_t i = 0; i < n; i++) {
 		int error = 0;
-		enum keybroker_code code = handle_try(k, paths[i], deadline_ms, &error, e);
+		enum keybroker_code code = handle_try(k, paths[i], &error, e);
 
-		if (code != KEYBROKER_OK || error == 0)
+		if (code != KEYBROKER_OK)
 			return code;
+		if (error == 0) {
+			k->answered = false;
+			k->met = true;
+			return KEYBROKER_OK;
+		}
 		handle_note_tried(e, paths[i], error);
 	}
-	if (e && k->admin)
+	if (k->admin)
 		(void)snprintf(e->advice, sizeof(e->advice),
 			       "Start one with `keybrokerd`, or name its admin socket by "
 			       "--admin-socket or KEYBROKER_ADMIN_SOCKET.");
@@ -120,22 +132,135 @@ enum keybroker_code handle_connect(struct keybroker *k, int64_t deadline_ms,
 	return KEYBROKER_UNREACHABLE;
 }
 
+void handle_disconnect(struct keybroker *k)
+{
+	if (k->wire.fd >= 0)
+		loop_forget(k);
+	wire_close(&k->wire, k->inherited);
+	message_free(TAKE(k->heard));
+	k->n_abandoned = 0;
+}
+
+enum keybroker_code keybroker_connect(struct keybroker *k, struct keybroker_error *ret_error)
+{
+	/* the first request would wait for room in a backlog, too: that is left to it */
+	enum keybroker_code code = KEYBROKER_OK;
+
+	handle_lock(k);
+	if (k->wire.fd < 0) {
+		code = handle_connect(k, &k->failure);
+		if (code == KEYBROKER_OK) {
+			k->began_ms = wire_now_ms();
+			credential_met(k);
+		}
+	}
+	code = code == KEYBROKER_OK || code == KEYBROKER_PENDING
+		       ? KEYBROKER_OK
+		       : handle_report(k, &k->failure, ret_error);
+	handle_unlock(k);
+	return code;
+}
+
+enum keybroker_code handle_report(const struct keybroker *k, const struct keybroker_error *e,
+				  struct keybroker_error *ret)
+{
+	const char *path = k->path ? k->path : k->paths.path[0];
+
+	if (ret && ret != e)
+		*ret = *e;
+	if (ret && !ret->socket[0])
+		(void)snprintf(ret->socket, sizeof(ret->socket), "%s", path);
+	return e->code;
+}
+
+/* --- the lock --- */
+
+void handle_lock(struct keybroker *k)
+{
+	(void)pthread_mutex_lock(&k->lock); /* cannot fail for a mutex of this kind */
+	if (!k->inherited)
+		return;
+	loop_close(k);
+	exchange_drop(k);
+	credential_drop(k);
+	k->inherited = k->polled = k->listening = false;
+	k->n_waiting = 0;
+	k->lost_at_ms = k->retry_at_ms = k->pause_ms = k->look_at_ms = 0;
+}
+
+void handle_unlock(struct keybroker *k)
+{
+	loop_arm(k);
+	(void)pthread_mutex_unlock(&k->lock);
+}
+
+/* --- opening and closing --- */
+
+void handle_init_moved(struct keybroker *k)
+{
+	pthread_condattr_t attr;
+
+	/* none of these fails in glibc, with this clock */
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&k->moved, &attr);
+	(void)pthread_condattr_destroy(&attr);
+}
+
+static struct keybroker *handle_new(const struct keybroker_options *o)
+{
+	struct keybroker *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return NULL;
+	k->wire = WIRE_INIT;
+	k->epoll_fd = k->timer_fd = -1;
+	k->timeout_ms = o->timeout_ms;
+	k->ack_after_ms = o->ack_after_ms;
+	k->log = o->log;
+	k->log_data = o->log_data;
+	(void)pthread_mutex_init(&k->lock, NULL); /* cannot fail for a mutex of this kind */
+	handle_init_moved(k);
+	fork_note(k);
+	return k;
+}
+
+static enum keybroker_code handle_open(struct keybroker **ret, const struct keybroker_options *o,
+				       bool admin, const char *admin_socket,
+				       struct keybroker_error *e)
+{
+	static const struct keybroker_options defaults;
+	struct keybroker *k = handle_new(o ? o : &defaults);
+	const char *socket = o ? o->socket : NULL;
+	int r = -ENOMEM;
+
+	if (k)
+		r = admin ? find_admin_sockets(&k->paths, admin_socket, socket)
+			  : find_sockets(&k->paths, socket);
+	if (r < 0) {
+		keybroker_close(k);
+		return fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
+	}
+	k->admin = admin;
+	*ret = k;
+	return KEYBROKER_OK;
+}
+
 enum keybroker_code keybroker_open(struct keybroker **ret, const struct keybroker_options *options,
 				   struct keybroker_error *ret_error)
 {
-	static const struct keybroker_options defaults = { 0 };
-	_cleanup_(keybroker_closep) struct keybroker *k = calloc(1, sizeof(*k));
-	const struct keybroker_options *o = options ? options : &defaults;
+	return handle_open(ret, options, false, NULL, ret_error);
+}
 
-	if (!k)
-		return fault_set(ret_error, KEYBROKER_NO_MEMORY, "no memory");
-	k->wire = WIRE_INIT;
-	k->admin = o->admin;
-	k->timeout_ms = o->timeout_ms;
-	if (find_sockets(&k->paths, o) < 0)
-		return fault_set(ret_error, KEYBROKER_NO_MEMORY, "no memory");
-	int64_t wait = o->timeout_ms > 0 ? o->timeout_ms : HANDLE_CONNECT_MS;
-	enum keybroker_code code = handle_connect(k, wire_now_ms() + wait, ret_error);
+enum keybroker_code call_open(struct keybroker **ret, const struct keybroker_options *options,
+			      bool admin, const char *admin_socket,
+			      struct keybroker_error *ret_error)
+{
+	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
+	enum keybroker_code code = handle_open(&k, options, admin, admin_socket, ret_error);
+
+	if (code == KEYBROKER_OK)
+		code = keybroker_connect(k, ret_error);
 	if (code == KEYBROKER_OK)
 		*ret = TAKE(k);
 	return code;
@@ -145,12 +270,25 @@ void keybroker_close(struct keybroker *k)
 {
 	if (!k)
 		return;
-	wire_close(&k->wire);
+	credential_release(k);
+	handle_lock(k);
+	exchange_drop(k);
+	credential_drop(k);
+	keybroker_lease_free(k->environment);
+	loop_close(k);
+	handle_unlock(k);
+	fork_forget(k);
 	find_deinit(&k->paths);
+	(void)pthread_cond_destroy(&k->moved);
+	(void)pthread_mutex_destroy(&k->lock);
+	explicit_bzero(k, sizeof(*k));
 	free(k);
 }
 
-const char *keybroker_socket_path(const struct keybroker *k)
+const char *keybroker_socket_path(struct keybroker *k)
 {
-	return k->path;
+	handle_lock(k);
+	const char *path = k->path;
+	handle_unlock(k);
+	return path;
 }

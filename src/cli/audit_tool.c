@@ -108,12 +108,10 @@ static int audit_tell(const struct cli *c, const char *method, struct message **
 				   .params = params,
 				   .n_params = ARRAY_SIZE(params) };
 	const struct keybroker_options options = { .socket = c->options.socket,
-						   .admin = true,
-						   .admin_socket = c->options.admin_socket,
 						   .timeout_ms = MAX_OF(c->options.timeout_ms, 0) };
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
 	struct keybroker_error e;
-	enum keybroker_code code = keybroker_open(&k, &options, &e);
+	enum keybroker_code code = call_open(&k, &options, true, c->options.admin_socket, &e);
 
 	if (code == KEYBROKER_OK)
 		code = keybroker_call(k, &call, ret, &e);

@@ -211,13 +211,13 @@ int cli_connect(const struct cli *c, bool admin, struct keybroker **ret)
 {
 	const struct keybroker_options options = {
 		.socket = c->options.socket,
-		.admin = admin,
-		.admin_socket = c->options.admin_socket,
 		.timeout_ms = c->options.timeout_ms > 0 ? c->options.timeout_ms : 0,
 	};
 	struct keybroker_error e;
 
-	return keybroker_open(ret, &options, &e) == KEYBROKER_OK ? CLI_OK : cli_report(c, &e);
+	enum keybroker_code code = call_open(ret, &options, admin, c->options.admin_socket, &e);
+
+	return code == KEYBROKER_OK ? CLI_OK : cli_report(c, &e);
 }
 
 int cli_call(const struct cli *c, bool admin, const struct call *call, struct message **ret)

@@ -360,7 +360,7 @@ static int supervise_wait_ms(const struct supervisor *s)
 static void supervise_wait(struct supervisor *s)
 {
 	struct pollfd polled[] = { { .fd = supervise_wake[0], .events = POLLIN },
-				   { .fd = s->watching ? keybroker_fd(s->watch) : -1,
+				   { .fd = s->watching ? keybroker_socket_fd(s->watch) : -1,
 				     .events = POLLIN } };
 	char drained[64];
 
@@ -416,12 +416,13 @@ static int supervise_open(struct supervisor *s)
 					     .timeout_ms = SUPERVISE_CALL_MS };
 	struct keybroker_error e;
 
-	if (keybroker_open(&s->watch, &options, &e) != KEYBROKER_OK)
+	if (call_open(&s->watch, &options, false, NULL, &e) != KEYBROKER_OK)
 		return cli_report(s->c, &e);
 	options.socket = keybroker_socket_path(s->watch);
 	keybroker_close(TAKE(s->calls)); /* it waits as long as the user said: not while CMD runs */
-	return keybroker_open(&s->calls, &options, &e) == KEYBROKER_OK ? CLI_OK
-								       : cli_report(s->c, &e);
+	return call_open(&s->calls, &options, false, NULL, &e) == KEYBROKER_OK
+		       ? CLI_OK
+		       : cli_report(s->c, &e);
 }
 
 static int supervise_first_key(struct supervisor *s)

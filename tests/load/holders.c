@@ -210,8 +210,8 @@ static void holder_run(long number, int out)
 	struct keybroker_error e;
 
 	h.silent = !h.fixed && number < load.fixed + load.silent;
-	if (keybroker_open(&h.calls, &options, &e) != KEYBROKER_OK ||
-	    keybroker_open(&h.watch, &options, &e) != KEYBROKER_OK)
+	if (call_open(&h.calls, &options, false, NULL, &e) != KEYBROKER_OK ||
+	    call_open(&h.watch, &options, false, NULL, &e) != KEYBROKER_OK)
 		holder_die("connect", &e);
 	holder_acquire(&h);
 	holder_ask(h.watch, &watch);

@@ -181,7 +181,7 @@ static _unused_ struct keybroker *open_client(const struct place *p, int64_t tim
 	const struct keybroker_options o = { .socket = p->path, .timeout_ms = timeout_ms };
 	struct keybroker *k = NULL;
 
-	assert_int_equal(keybroker_open(&k, &o, NULL), KEYBROKER_OK);
+	assert_int_equal(call_open(&k, &o, false, NULL, NULL), KEYBROKER_OK);
 	return k;
 }
 

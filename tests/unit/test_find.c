@@ -18,11 +18,19 @@ static int clear_environment(void **state)
 	return setenv("HOME", "/home/somebody", 1);
 }
 
-static void expect(const struct keybroker_options *o, size_t n, const char *const paths[])
+/* What a search is told. */
+struct given {
+	bool admin;
+	const char *socket, *admin_socket;
+};
+
+static void expect(const struct given *g, size_t n, const char *const paths[])
 {
 	struct find_paths found;
 
-	assert_int_equal(find_sockets(&found, o), 0);
+	assert_int_equal(g->admin ? find_admin_sockets(&found, g->admin_socket, g->socket)
+				  : find_sockets(&found, g->socket),
+			 0);
 	assert_int_equal(found.n, n);
 	for (size_t i = 0; i < n; i++)
 		assert_string_equal(found.path[i], paths[i]);
@@ -31,7 +39,7 @@ static void expect(const struct keybroker_options *o, size_t n, const char *cons
 
 static void test_a_named_socket_is_the_only_one(void **state)
 {
-	struct keybroker_options o = { .socket = "/tmp/x/keybroker.sock" };
+	struct given o = { .socket = "/tmp/x/keybroker.sock" };
 
 	(void)state;
 	(void)setenv("KEYBROKER_SOCKET", "unix:///srv/kb/keybroker.sock", 1);
@@ -44,7 +52,7 @@ static void test_a_named_socket_is_the_only_one(void **state)
 
 static void test_the_usual_places(void **state)
 {
-	const struct keybroker_options o = { 0 };
+	const struct given o = { 0 };
 	char user[64];
 
 	(void)state;
@@ -66,7 +74,7 @@ static void test_the_usual_places(void **state)
 
 static void test_the_admin_socket_stands_beside_the_clients_directory(void **state)
 {
-	struct keybroker_options o = { .admin = true, .socket = "/run/keybroker/keybroker.sock" };
+	struct given o = { .admin = true, .socket = "/run/keybroker/keybroker.sock" };
 
 	(void)state;
 	expect(&o, 1, (const char *const[]){ "/run/keybroker-admin/admin.sock" });

@@ -20,7 +20,7 @@ static enum keybroker_code try_place(const char *path, struct keybroker_error *r
 	const struct keybroker_options options = { .socket = path };
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
 
-	return keybroker_open(&k, &options, ret);
+	return call_open(&k, &options, false, NULL, ret);
 }
 
 /* Opens as somebody who is denied what the modes deny: root is denied nothing. */

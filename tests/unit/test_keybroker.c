@@ -197,7 +197,7 @@ static enum keybroker_code try_open(const char *path, struct keybroker_error *e)
 	const struct keybroker_options o = { .socket = path, .timeout_ms = 1000 };
 	_cleanup_(keybroker_closep) struct keybroker *k = NULL;
 
-	return keybroker_open(&k, &o, e);
+	return call_open(&k, &o, false, NULL, e);
 }
 
 static void test_no_broker_names_what_was_tried(void **state)
