@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/utf8.h"
 #include "clients/c/credential.h"
 #include "clients/c/fault.h"
 #include "clients/c/handle.h"
@@ -64,8 +65,7 @@ static bool exchange_remove(struct keybroker *k, struct exchange *x)
 
 void exchange_cancel(struct keybroker *k, struct exchange *x)
 {
-	if (exchange_remove(k, x) && x->sent)
-		k->n_abandoned++;
+	(void)exchange_remove(k, x); /* it may have ended */
 }
 
 /* `x->error` has been set unless it went well. */
@@ -279,6 +279,7 @@ static enum keybroker_code exchange_refused(const struct value *error, struct ke
 					     text && *text ? text
 					     : name	   ? name
 							   : "no reason given");
+	utf8_clean(e->message);
 	if (!value_int(value_get(error, "retry_after_ms"), &e->retry_after_ms))
 		e->retry_after_ms = -1;
 	return code;
@@ -289,17 +290,14 @@ static void exchange_heard_reply(struct keybroker *k, struct message *m)
 	_cleanup_(message_freep) struct message *reply = m;
 	struct exchange *x = exchange_find(k, message_id(m));
 
-	if (message_type(m) != MESSAGE_REPLY || !message_error(m) == !message_result(m) ||
-	    (!x && k->n_abandoned == 0)) {
+	if (message_type(m) != MESSAGE_REPLY || !message_error(m) == !message_result(m)) {
 		(void)fault_set(&k->failure, KEYBROKER_GARBAGE,
 				"what the server sent is not the reply to a request");
 		exchange_lost(k);
 		return;
 	}
-	if (!x) {
-		k->n_abandoned--;
-		return;
-	}
+	if (!x)
+		return; /* nobody waits for it any more */
 	/* the instance that gave up its lead doesn't serve this connection again */
 	if (message_error(m) &&
 	    exchange_refused(message_error(m), &x->error) == KEYBROKER_NOT_LEADER) {
@@ -369,8 +367,6 @@ static bool exchange_expire(struct keybroker *k)
 	bool mute = x->sent && x->n_heard == k->n_heard;
 	if (!x->sent && k->wire.fd < 0 && k->failure.code != KEYBROKER_OK)
 		x->error = k->failure;
-	if (x->sent)
-		k->n_abandoned++;
 	exchange_end(k, x);
 	/* nothing at all has come since it was sent: nobody is there */
 	if (mute && k->wire.fd >= 0) {

@@ -11,9 +11,11 @@ static const struct {
 	const char *advice;
 } fault_codes[] = {
 	[KEYBROKER_OK] = { "ok", "" },
-	[KEYBROKER_INVALID_REQUEST] = { "invalid_request", "" },
-	[KEYBROKER_DENIED] = { "denied", "" },
-	[KEYBROKER_UNKNOWN_PROFILE] = { "unknown_profile", "" },
+	[KEYBROKER_INVALID_REQUEST] = { "invalid_request",
+					"Correct the call: repeating it is useless." },
+	[KEYBROKER_DENIED] = { "denied", "Ask the administrator; `keybroker explain` shows why." },
+	[KEYBROKER_UNKNOWN_PROFILE] = { "unknown_profile",
+					"`keybroker list` shows those there are." },
 	[KEYBROKER_UNKNOWN_LEASE] = { "unknown_lease",
 				      "It has ended or never was: `keybroker leases` shows those there are." },
 	[KEYBROKER_LIMIT_EXCEEDED] = { "limit_exceeded",
@@ -34,7 +36,7 @@ static const struct {
 	[KEYBROKER_TIMEOUT] = { "timeout", "See whether the broker is running and not stopped." },
 	[KEYBROKER_LOST] = { "lost", "Whether it was done, `keybroker status` shows." },
 	[KEYBROKER_GARBAGE] = { "garbage", "See what serves that socket." },
-	[KEYBROKER_NO_MEMORY] = { "no_memory", "" },
+	[KEYBROKER_NO_MEMORY] = { "no_memory", "Try again when there is some." },
 	[KEYBROKER_PENDING] = { "pending", "Ask again after keybroker_dispatch()." },
 };
 
@@ -67,6 +69,25 @@ enum keybroker_code fault_set(struct keybroker_error *e, enum keybroker_code cod
 	va_end(args);
 	(void)snprintf(e->advice, sizeof(e->advice), "%s", fault_codes[code].advice);
 	return code;
+}
+
+const char *fault_why_not(int error)
+{
+	static const struct {
+		int error;
+		const char *text;
+	} rows[] = {
+		{ ENOENT, "there is no such socket" },
+		{ ECONNREFUSED, "nobody listens there (left over by a broker that ended?)" },
+		{ EACCES, "permission denied" },
+		{ ENAMETOOLONG, "the path is too long for a socket (107 bytes at most)" },
+		{ ENOTSOCK, "it is not a socket" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].error == error)
+			return rows[i].text;
+	return strerror(error);
 }
 
 bool fault_is_access(const struct keybroker_error *e)

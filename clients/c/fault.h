@@ -11,6 +11,8 @@ enum keybroker_code fault_set(struct keybroker_error *e, enum keybroker_code cod
 			      ...) _printf_(3, 4);
 /* KEYBROKER_INTERNAL for an unknown name. */
 enum keybroker_code fault_code_from_name(const char *name);
+/* Why a socket did not accept, by its errno. */
+const char *fault_why_not(int error);
 /* Whether no socket could be used because they are closed to us. One that is dead would have been
  * ours: then it is a broker that is missing. */
 bool fault_is_access(const struct keybroker_error *e);

@@ -22,8 +22,10 @@ enum { HANDLE_NO_GID = 65534 }; /* the kernel's word for one that this user name
 
 static void handle_note_tried(struct keybroker_error *e, const char *path, int error)
 {
-	if (!e || e->n_tried == KEYBROKER_TRIED_MAX)
-		return;
+	size_t n = strlen(e->message);
+
+	(void)snprintf(e->message + n, sizeof(e->message) - n, "%s %s: %s", e->n_tried ? ";" : ":",
+		       path, fault_why_not(error)); /* may be cut */
 	(void)snprintf(e->tried[e->n_tried].path, sizeof(e->tried[0].path), "%s", path);
 	e->tried[e->n_tried++].error = error;
 }
@@ -44,7 +46,7 @@ static void handle_advise_access(const struct keybroker *k, struct keybroker_err
 	const struct group *group = NULL;
 	struct stat st;
 
-	if (!e || !fault_is_access(e))
+	if (!fault_is_access(e))
 		return;
 	if (stat(handle_closed(e), &st) == 0 && (st.st_mode & S_IWGRP) && st.st_gid != 0 &&
 	    st.st_gid != HANDLE_NO_GID)
@@ -138,7 +140,6 @@ void handle_disconnect(struct keybroker *k)
 		loop_forget(k);
 	wire_close(&k->wire, k->inherited);
 	message_free(TAKE(k->heard));
-	k->n_abandoned = 0;
 }
 
 enum keybroker_code keybroker_connect(struct keybroker *k, struct keybroker_error *ret_error)

@@ -29,11 +29,10 @@ struct keybroker {
 	struct wire wire;	    /* owned */
 	struct exchange *exchanges; /* that have not ended, in the order in which they began */
 	uint32_t last_id;
-	size_t n_abandoned; /* replies that will come and that nobody waits for */
-	uint64_t n_heard;   /* whole messages that have come */
-	bool polled;	    /* by a thread, which will look at what comes */
-	bool answered;	    /* something came over the connection there is, or was last */
-	size_t n_waiting;   /* threads that wait for a broker */
+	uint64_t n_heard; /* whole messages that have come */
+	bool polled;	  /* by a thread, which will look at what comes */
+	bool answered;	  /* something came over the connection there is, or was last */
+	size_t n_waiting; /* threads that wait for a broker */
 	int64_t began_ms, lost_at_ms, retry_at_ms, pause_ms;
 	uint64_t n_failures;		/* connections that were lost or could not be made */
 	struct keybroker_error failure; /* the last of them */

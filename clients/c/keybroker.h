@@ -42,7 +42,7 @@ const char *keybroker_code_name(enum keybroker_code code);
 struct keybroker_error {
 	enum keybroker_code code;
 	char message[1024];	/* what happened; one line, never a secret */
-	char advice[512];	/* what to do about it; empty where the message says it */
+	char advice[512];	/* what to do about it */
 	char socket[128];	/* that was used, or tried first; cut if longer */
 	int64_t retry_after_ms; /* < 0: not said */
 	struct {

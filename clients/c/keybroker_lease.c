@@ -17,15 +17,41 @@ struct keybroker_lease {
 	struct message *reply; /* owned; wipes itself */
 };
 
-/* The fields that no caller can do without; so the accessors need no checks. */
+/* Text that may go into a URL or a header as it is. */
+static bool keybroker_lease_is_plain(const char *text)
+{
+	for (; *text; text++)
+		if (*text <= ' ' || *text > '~')
+			return false;
+	return true;
+}
+
+/* Each field as the protocol has it, and those that no caller can do without; so the accessors need
+ * no checks. */
 static bool keybroker_lease_is_whole(const struct value *result)
 {
-	static const char *const needed[] = { "lease", "api_key", "base_url" };
+	static const struct {
+		const char *name;
+		bool text, needed;
+	} fields[] = {
+		{ "lease", true, true },	   { "api_key", true, true },
+		{ "base_url", true, true },	   { "profile", true, false },
+		{ "mode", true, false },	   { "key_hash", true, false },
+		{ "generation", false, false },	   { "expires_at_ms", false, false },
+		{ "refresh_at_ms", false, false }, { "lease_ends_at_ms", false, false },
+		{ "ttl_ms", false, false },
+	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(needed); i++) {
-		const char *text = value_text(value_get(result, needed[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		const struct value *v = value_get(result, fields[i].name);
+		const char *text = value_text(v);
+		int64_t number;
 
-		if (!text || !*text)
+		if (value_type(v) == VALUE_NIL ? fields[i].needed
+		    : fields[i].text	       ? !text || !keybroker_lease_is_plain(text)
+					       : !value_int(v, &number))
+			return false;
+		if (fields[i].needed && !*text)
 			return false;
 	}
 	return true;

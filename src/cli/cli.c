@@ -142,25 +142,6 @@ int64_t cli_now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static const char *cli_why_not(int error)
-{
-	static const struct {
-		int error;
-		const char *text;
-	} rows[] = {
-		{ ENOENT, "there is no such socket" },
-		{ ECONNREFUSED, "nobody listens there (left over by a broker that ended?)" },
-		{ EACCES, "permission denied" },
-		{ ENAMETOOLONG, "the path is too long for a socket (107 bytes at most)" },
-		{ ENOTSOCK, "it is not a socket" },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (rows[i].error == error)
-			return rows[i].text;
-	return strerror(error);
-}
-
 static void cli_report_json(const struct keybroker_error *e)
 {
 	(void)fprintf(stderr, "{\"code\":\"%s\",\"message\":", keybroker_code_name(e->code));
@@ -171,7 +152,7 @@ static void cli_report_json(const struct keybroker_error *e)
 		(void)fputs(i ? ",{\"path\":" : ",\"tried\":[{\"path\":", stderr);
 		text_print_json(stderr, e->tried[i].path);
 		(void)fputs(",\"reason\":", stderr);
-		text_print_json(stderr, cli_why_not(e->tried[i].error));
+		text_print_json(stderr, fault_why_not(e->tried[i].error));
 		(void)fputs(i + 1 == e->n_tried ? "}]" : "}", stderr);
 	}
 	(void)fputs("}\n", stderr);
@@ -184,6 +165,12 @@ static int cli_report_code(const struct keybroker_error *e)
 	return fault_is_access(e) ? CLI_DENIED : cli_exit_code(e->code);
 }
 
+/* The sockets that were tried get a line each. */
+static int cli_first_part(const struct keybroker_error *e)
+{
+	return (int)(e->n_tried ? strcspn(e->message, ":") + 1 : strlen(e->message));
+}
+
 int cli_report(const struct cli *c, const struct keybroker_error *e)
 {
 	if (c->options.json) {
@@ -193,16 +180,16 @@ int cli_report(const struct cli *c, const struct keybroker_error *e)
 	if (e->code <= KEYBROKER_INTERNAL)
 		(void)cli_fail(c, CLI_SOFTWARE, "%s: %s", keybroker_code_name(e->code), e->message);
 	else
-		(void)cli_fail(c, CLI_SOFTWARE, "%s%s", e->message, e->n_tried ? ":" : "");
+		(void)cli_fail(c, CLI_SOFTWARE, "%.*s", cli_first_part(e), e->message);
 	for (size_t i = 0; i < e->n_tried; i++) {
 		_cleanup_(freep) char *path = text_clean(e->tried[i].path);
 
-		(void)fprintf(stderr, "  %s: %s\n", path, cli_why_not(e->tried[i].error));
+		(void)fprintf(stderr, "  %s: %s\n", path, fault_why_not(e->tried[i].error));
 	}
 	if (e->retry_after_ms >= 0)
 		(void)fprintf(stderr, "Try again in %lld s.\n",
 			      (long long)(e->retry_after_ms + 999) / 1000);
-	if (e->advice[0])
+	if (e->code > KEYBROKER_UNKNOWN_PROFILE) /* before that the broker's own words say it */
 		(void)fprintf(stderr, "%s\n", e->advice);
 	return cli_report_code(e);
 }
