@@ -13,6 +13,7 @@ import csource
 
 MEDIAN, PERCENTILE_90, LONGEST, PARAMETERS, NESTING = 15, 40, 80, 6, 3
 FILE_LINES = {".c": 500, ".h": 120}
+PUBLIC = {"clients/c/keybroker.h": 200}  # what others include is one header, and says all
 CONTROL = re.compile(r"^(?:\}\s*)?(?:if|else|for|while|do|switch|case|default|[A-Z_]+(?:FOREACH|ITER)\w*)\b")
 LABEL = re.compile(r"^(?:case\b.*|\w+):$")
 
@@ -91,7 +92,7 @@ def check_function(where, length, n_parameters, depth):
 
 def file_limit(rel):
     """A test's header may hold fixtures, so that it counts as code."""
-    return FILE_LINES[".c" if rel.parts[0] == "tests" else rel.suffix]
+    return PUBLIC.get(rel.as_posix()) or FILE_LINES[".c" if rel.parts[0] == "tests" else rel.suffix]
 
 
 def measure(root, folders):

@@ -275,9 +275,11 @@ static int64_t credential_ack_at(const struct credential *c)
 
 static int64_t credential_watch_at(const struct keybroker *k)
 {
-	bool wanted = k->credentials && k->wire.fd >= 0 && !k->watching;
+	const struct credential *c = k->credentials;
 
-	return wanted ? k->watch_at_ms : INT64_MAX;
+	while (c && !c->lease) /* there is nothing to be told of before */
+		c = c->next;
+	return c && k->wire.fd >= 0 && !k->watching ? k->watch_at_ms : INT64_MAX;
 }
 
 void credential_tick(struct keybroker *k)

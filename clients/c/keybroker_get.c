@@ -217,7 +217,7 @@ static enum keybroker_code get(struct keybroker *k, struct get *g, struct keybro
 		return KEYBROKER_OK;
 	}
 	k->look_at_ms = now + GET_LOOK_MS;
-	get_begin(k, g, c && c->lease);
+	get_begin(k, g, c && c->lease && now < c->expires_ms);
 	code = get_slowly(k, g, ret, e);
 	handle_unlock(k);
 	if (g->fell_back && k->log)
