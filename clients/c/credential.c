@@ -94,7 +94,7 @@ static void credential_forget(struct credential *c)
 	keybroker_lease_free(TAKE(c->lease));
 	c->stale = c->anew = false;
 	c->ack_at_ms = INT64_MAX;
-	c->least_generation = 0;
+	c->least_generation = c->good_until_ms = 0;
 }
 
 /* The moment of a Unix time, on a clock that nobody sets. */
@@ -223,7 +223,7 @@ static void credential_reported(_unused_ struct keybroker *k, struct exchange *x
 	/* who asks from now on waits for another key */
 	if (c->lease == c->report.of && c->verdict >= KEYBROKER_KEY_REPLACED) {
 		c->stale = true;
-		c->expires_ms = c->retry_at_ms = 0;
+		c->expires_ms = c->retry_at_ms = c->good_until_ms = 0;
 		c->anew = gone;
 	}
 	credential_over(&c->report);
@@ -323,13 +323,15 @@ void credential_heard(struct keybroker *k, const struct message *m)
 	c->least_generation = MAX_OF(c->least_generation, generation);
 	c->stale = true;
 	c->wait_until_ms = wire_now_ms() + CREDENTIAL_WAIT_MS;
-	c->retry_at_ms = 0;
+	c->retry_at_ms = c->good_until_ms = 0;
 }
 
 void credential_met(struct keybroker *k)
 {
-	for (struct credential *c = k->credentials; c; c = c->next)
+	for (struct credential *c = k->credentials; c; c = c->next) {
 		c->wait_until_ms = wire_now_ms() + CREDENTIAL_WAIT_MS;
+		c->good_until_ms = 0;
+	}
 }
 
 /* Each lease is to be taken up again, and may have got another key meanwhile. */

@@ -19,7 +19,8 @@ struct credential {
 	struct credential *next;
 	struct keybroker_lease *lease;	/* owned; NULL: there is no key */
 	int64_t expires_ms, refresh_ms; /* of wire_now_ms(); INT64_MAX: never */
-	int64_t least_generation;	/* the broker has told of it */
+	int64_t good_until_ms; /* it need not be looked at before: of a clock of keybroker_get.c */
+	int64_t least_generation; /* the broker has told of it */
 	bool stale; /* the lease must be read again: who asks waits for it until then */
 	int64_t wait_until_ms;
 	bool anew; /* the broker does not know the lease any more: another one is needed */

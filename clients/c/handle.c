@@ -186,7 +186,7 @@ void handle_lock(struct keybroker *k)
 	credential_drop(k);
 	k->inherited = k->polled = k->listening = false;
 	k->n_waiting = 0;
-	k->lost_at_ms = k->retry_at_ms = k->pause_ms = k->look_at_ms = 0;
+	k->lost_at_ms = k->retry_at_ms = k->pause_ms = 0;
 }
 
 void handle_unlock(struct keybroker *k)

@@ -45,8 +45,7 @@ struct keybroker {
 	bool watching; /* it is under way, or was answered over the connection there is */
 	int64_t watch_at_ms;
 	struct keybroker_lease *environment; /* owned; in place of any broker, for good */
-	bool met;	    /* a broker has accepted once: that is excluded from then on */
-	int64_t look_at_ms; /* when a call looks at the connection again */
+	bool met; /* a broker has accepted once: that is excluded from then on */
 
 	/* --- somebody else's event loop: loop.c --- */
 	int epoll_fd, timer_fd; /* -1: nobody asked */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/crypt.h"
 #include "clients/c/fault.h"
@@ -157,6 +158,22 @@ static bool get_has(struct keybroker *k, const struct credential *c, const struc
 	       (c->lease && g->wait && c->n_asked != g->n_asked && !get_was_refused(c, g));
 }
 
+/* A clock that is read several times as fast, and as good for so short a time. */
+static int64_t get_coarse_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &t); /* cannot fail for this clock */
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void get_note_good(struct credential *c)
+{
+	int64_t left = c->expires_ms - wire_now_ms();
+
+	c->good_until_ms = get_coarse_ms() + MIN_OF(left, GET_LOOK_MS);
+}
+
 /* Takes the time it needs, unless it must not wait. */
 static enum keybroker_code get_slowly(struct keybroker *k, struct get *g,
 				      struct keybroker_lease **ret, struct keybroker_error *e)
@@ -175,11 +192,15 @@ static enum keybroker_code get_slowly(struct keybroker *k, struct get *g,
 			return fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
 		if (n == 0)
 			g->n_asked = g->wait ? c->n_asked : c->n_told;
-		if ((!c->lease || wire_now_ms() >= c->expires_ms) && !get_was_refused(c, g))
+		if ((!c->lease || wire_now_ms() >= c->expires_ms) && !get_was_refused(c, g)) {
 			credential_ask(k, c);
+			if (n == 0)
+				exchange_hurry(k);
+		}
 		if (n++ < GET_MOST_STEPS && exchange_step(k))
 			continue;
 		if (get_has(k, c, g)) {
+			get_note_good(c);
 			*ret = keybroker_lease_ref(c->lease);
 			return KEYBROKER_OK;
 		}
@@ -195,30 +216,35 @@ static enum keybroker_code get_slowly(struct keybroker *k, struct get *g,
 	}
 }
 
-static void get_begin(struct keybroker *k, struct get *g, bool patient)
+static void get_begin(struct keybroker *k, struct get *g)
 {
 	g->deadline_ms = wire_now_ms() + (k->timeout_ms > 0 ? k->timeout_ms : GET_TIMEOUT_MS);
 	g->n_failures = k->n_failures;
-	if (!patient)
-		exchange_hurry(k);
+}
+
+/* The fast way, and most calls': the key was found good a moment ago. */
+static struct keybroker_lease *get_quickly(struct keybroker *k, const char *profile)
+{
+	const struct credential *c;
+
+	if (k->environment)
+		return keybroker_lease_ref(k->environment);
+	c = credential_find(k, profile);
+	return c && get_coarse_ms() < c->good_until_ms ? keybroker_lease_ref(c->lease) : NULL;
 }
 
 static enum keybroker_code get(struct keybroker *k, struct get *g, struct keybroker_lease **ret,
 			       struct keybroker_error *e)
 {
-	enum keybroker_code code = KEYBROKER_OK;
-	int64_t now = wire_now_ms();
-
 	handle_lock(k);
-	const struct credential *c = credential_find(k, g->profile);
-	if (c && now < k->look_at_ms && credential_serves(k, c, now)) {
-		*ret = keybroker_lease_ref(c->lease);
+	struct keybroker_lease *l = get_quickly(k, g->profile);
+	if (l) {
 		(void)pthread_mutex_unlock(&k->lock); /* nothing has changed for the loop */
+		*ret = l;
 		return KEYBROKER_OK;
 	}
-	k->look_at_ms = now + GET_LOOK_MS;
-	get_begin(k, g, c && c->lease && now < c->expires_ms);
-	code = get_slowly(k, g, ret, e);
+	get_begin(k, g);
+	enum keybroker_code code = get_slowly(k, g, ret, e);
 	handle_unlock(k);
 	if (g->fell_back && k->log)
 		k->log(k->log_data, "no keybroker accepts connections: OPENAI_API_KEY of the "
@@ -316,7 +342,8 @@ enum keybroker_code keybroker_report(struct keybroker *k, const struct keybroker
 	handle_lock(k);
 	struct credential *c = credential_by_lease(k, keybroker_lease_id(l));
 	if (c) {
-		get_begin(k, &g, false);
+		get_begin(k, &g);
+		exchange_hurry(k);
 		g.n_asked = c->n_reported;
 		credential_report(k, c, status);
 		code = get_report(k, &g, l, &verdict, ret_error);

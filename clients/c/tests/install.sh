@@ -13,7 +13,7 @@ done
 say() { echo "clients/c: $*" >&2; }
 mkdir -p "$dest"
 dest=$(cd "$dest" && pwd)
-own="test_find test_handle test_keybroker test_call test_message test_message_vectors fuzz_message"
+own="test_find test_handle test_keybroker test_keybroker_get test_credential test_loop test_fork test_call test_message test_message_vectors fuzz_message"
 
 say "building the library and its own tests"
 cmake -S "$root" -B "$dest/build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKEYBROKER_TESTS=ON >&2
