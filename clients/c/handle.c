@@ -240,7 +240,8 @@ static enum keybroker_code handle_open(struct keybroker **ret, const struct keyb
 			  : find_sockets(&k->paths, socket);
 	if (r < 0) {
 		keybroker_close(k);
-		return fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
+		(void)fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
+		return KEYBROKER_NO_MEMORY;
 	}
 	k->admin = admin;
 	*ret = k;

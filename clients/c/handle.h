@@ -16,11 +16,9 @@ struct keybroker {
 	pthread_mutex_t lock;
 	pthread_cond_t moved; /* something came, ended, or nobody polls any more */
 	struct keybroker *next_open;
-	bool inherited; /* by a fork: what is here is the parent's */
 
-	struct find_paths paths; /* owned */
-	const char *path;	 /* that accepted: one of `paths`, NULL before */
-	bool admin;
+	struct find_paths paths;	  /* owned */
+	const char *path;		  /* that accepted: one of `paths`, NULL before */
 	int64_t timeout_ms, ack_after_ms; /* timeout_ms 0: the default of each call */
 	void (*log)(void *data, const char *line);
 	void *log_data;
@@ -28,28 +26,31 @@ struct keybroker {
 	/* --- the connection: exchange.c --- */
 	struct wire wire;	    /* owned */
 	struct exchange *exchanges; /* that have not ended, in the order in which they began */
-	uint32_t last_id;
-	uint64_t n_heard; /* whole messages that have come */
-	bool polled;	  /* by a thread, which will look at what comes */
-	bool answered;	  /* something came over the connection there is, or was last */
-	size_t n_waiting; /* threads that wait for a broker */
+	uint64_t n_heard;	    /* whole messages that have come */
+	size_t n_waiting;	    /* threads that wait for a broker */
 	int64_t began_ms, lost_at_ms, retry_at_ms, pause_ms;
 	uint64_t n_failures;		/* connections that were lost or could not be made */
 	struct keybroker_error failure; /* the last of them */
 	struct message *heard;		/* a notification for who listens; owned */
-	bool listening;
+	uint32_t last_id;
+
+	/* --- somebody else's event loop: loop.c --- */
+	uint32_t epoll_events;	/* that the connection is registered with; 0: it is not */
+	int epoll_fd, timer_fd; /* -1: nobody asked */
 
 	/* --- cached credentials: credential.c --- */
 	struct credential *credentials; /* owned */
 	struct exchange watch;
-	bool watching; /* it is under way, or was answered over the connection there is */
 	int64_t watch_at_ms;
 	struct keybroker_lease *environment; /* owned; in place of any broker, for good */
-	bool met; /* a broker has accepted once: that is excluded from then on */
 
-	/* --- somebody else's event loop: loop.c --- */
-	int epoll_fd, timer_fd; /* -1: nobody asked */
-	uint32_t epoll_events;	/* that the connection is registered with; 0: it is not */
+	bool inherited; /* by a fork: what is here is the parent's */
+	bool admin;	/* the paths are of admin sockets */
+	bool met;	/* a broker has accepted once: the environment is not for us any more */
+	bool polled;	/* by a thread, which will look at what comes */
+	bool answered;	/* something came over the connection there is, or was last */
+	bool listening; /* somebody waits for a notification */
+	bool watching;	/* `watch` is under way, or was answered over the connection there is */
 };
 
 /* What is the parent's is dropped first if this process was forked off it. */
