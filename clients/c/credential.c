@@ -346,6 +346,15 @@ void credential_lost(struct keybroker *k)
 
 /* --- the end --- */
 
+static void credential_free(struct keybroker *k, struct credential *c)
+{
+	credential_cancel(k, &c->ask);
+	credential_cancel(k, &c->ack);
+	credential_cancel(k, &c->report);
+	credential_forget(c);
+	free(c);
+}
+
 void credential_release(struct keybroker *k)
 {
 	handle_lock(k);
@@ -357,17 +366,13 @@ void credential_release(struct keybroker *k)
 	while (c) {
 		struct credential *next = c->next;
 
-		handle_lock(k);
-		credential_cancel(k, &c->ask);
-		credential_cancel(k, &c->ack);
-		credential_cancel(k, &c->report);
-		handle_unlock(k);
+		/* one that does not answer is not waited for twice */
 		if (there && c->lease)
-			there = keybroker_release(k, keybroker_lease_id(c->lease), NULL) !=
-				KEYBROKER_TIMEOUT;
-		credential_forget(c);
-		explicit_bzero(c->request_id, sizeof(c->request_id));
-		free(c);
+			there = keybroker_release(k, keybroker_lease_id(c->lease), NULL) <=
+				KEYBROKER_INTERNAL;
+		handle_lock(k);
+		credential_free(k, c);
+		handle_unlock(k);
 		c = next;
 	}
 }
@@ -378,11 +383,7 @@ void credential_drop(struct keybroker *k)
 		struct credential *c = k->credentials;
 
 		k->credentials = c->next;
-		credential_cancel(k, &c->ask);
-		credential_cancel(k, &c->ack);
-		credential_cancel(k, &c->report);
-		credential_forget(c);
-		free(c);
+		credential_free(k, c);
 	}
 	exchange_cancel(k, &k->watch);
 	k->watching = false;

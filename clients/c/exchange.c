@@ -178,9 +178,10 @@ void exchange_lost(struct keybroker *k)
 	/* a connection that lived for a while was a broker's: its end starts the time again */
 	if (k->lost_at_ms == 0 || now - k->began_ms > EXCHANGE_SERVED_MS)
 		k->lost_at_ms = now;
-	/* at once, if it was a broker's; one that hangs up on everyone is left in peace */
-	if (k->answered && k->failure.code == KEYBROKER_LOST)
-		k->retry_at_ms = now;
+	/* at once, if it was a broker's; one that hangs up again and again is left in peace */
+	if (k->answered && k->failure.code == KEYBROKER_LOST &&
+	    now - k->at_once_ms > EXCHANGE_SERVED_MS)
+		k->retry_at_ms = k->at_once_ms = now;
 	else
 		exchange_pause(k);
 	exchange_unsend(k);

@@ -28,7 +28,7 @@ struct keybroker {
 	struct exchange *exchanges; /* that have not ended, in the order in which they began */
 	uint64_t n_heard;	    /* whole messages that have come */
 	size_t n_waiting;	    /* threads that wait for a broker */
-	int64_t began_ms, lost_at_ms, retry_at_ms, pause_ms;
+	int64_t began_ms, lost_at_ms, retry_at_ms, at_once_ms, pause_ms;
 	uint64_t n_failures;		/* connections that were lost or could not be made */
 	struct keybroker_error failure; /* the last of them */
 	struct message *heard;		/* a notification for who listens; owned */
