@@ -46,7 +46,9 @@ static void test_a_child_begins_anew(void **state)
 	/* the parent's connection, lease and loop are as before */
 	assert_int_equal(f->shared->connections, 2);
 	assert_int_equal(f->shared->releases, 0);
+	keybroker_dispatch(k);
 	f->shared->generation = 2;
+	assert_int_equal(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 5000), 1);
 	WAIT_UNTIL(fake_get(k) == 2, keybroker_dispatch(k));
 	assert_int_equal(f->shared->connections, 2);
 	assert_int_equal(keybroker_fd(k), fd);
