@@ -100,7 +100,10 @@ static void credential_forget(struct credential *c)
 /* The moment of a Unix time, on a clock that nobody sets. */
 static int64_t credential_moment(int64_t wall_ms)
 {
-	return wall_ms == 0 ? INT64_MAX : wall_ms - clock_now().wall_ms + wire_now_ms();
+	if (wall_ms == 0)
+		return INT64_MAX;
+	wall_ms = MIN_OF(MAX_OF(wall_ms, 0), INT64_MAX / 2); /* whatever a server says */
+	return wall_ms - clock_now().wall_ms + wire_now_ms();
 }
 
 static void credential_take(struct keybroker *k, struct credential *c, struct keybroker_lease *l)

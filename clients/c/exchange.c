@@ -23,7 +23,8 @@ enum {
 	EXCHANGE_MOST_PAUSE_MS = 5000,
 	EXCHANGE_WAITING_PAUSE_MS = 200, /* at most, while somebody waits */
 	EXCHANGE_LOOK_MS = 1000,
-	EXCHANGE_BACKLOG_MS = 10, /* a full backlog cannot be polled for room */
+	EXCHANGE_MOST_RETRY_MS = 24 * 3600 * 1000, /* whatever a server says */
+	EXCHANGE_BACKLOG_MS = 10,		   /* a full backlog cannot be polled for room */
 };
 
 int64_t exchange_jitter(int64_t ms)
@@ -281,8 +282,8 @@ static enum keybroker_code exchange_refused(const struct value *error, struct ke
 					     : name	   ? name
 							   : "no reason given");
 	utf8_clean(e->message);
-	if (!value_int(value_get(error, "retry_after_ms"), &e->retry_after_ms))
-		e->retry_after_ms = -1;
+	if (value_int(value_get(error, "retry_after_ms"), &e->retry_after_ms))
+		e->retry_after_ms = MIN_OF(MAX_OF(e->retry_after_ms, 0), EXCHANGE_MOST_RETRY_MS);
 	return code;
 }
 
