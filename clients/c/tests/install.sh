@@ -17,7 +17,7 @@ own="test_find test_handle test_keybroker test_keybroker_get test_credential tes
 threaded="test_credential test_fork test_loop" # again under ThreadSanitizer
 
 say "building the library and its own tests"
-cmake -S "$root" -B "$dest/build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKEYBROKER_TESTS=ON >&2
+cmake -S "$root" -B "$dest/build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_INSTALL_LIBDIR=lib -DKEYBROKER_TESTS=ON >&2
 # shellcheck disable=SC2086
 cmake --build "$dest/build" -j "$(nproc)" --target libkeybroker $own >&2
 cmake -S "$root" -B "$dest/tsan" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DKEYBROKER_TESTS=ON -DKEYBROKER_SANITIZE=thread >&2
