@@ -1,0 +1,71 @@
+"use strict";
+// For a server that used to make its own LiteLLM key: the same calls, with keys from the broker.
+
+const { Client } = require("./client");
+
+/** The two variables, as long as they are ours; `undo` brings back what was there before. */
+class Exported {
+	#before = {};
+	#set = {};
+
+	set(values) {
+		for (const [name, value] of Object.entries(values)) {
+			if (!(name in this.#before)) this.#before[name] = process.env[name];
+			this.#put(name, value);
+			this.#set[name] = value;
+		}
+	}
+
+	undo() {
+		for (const [name, value] of Object.entries(this.#set)) if (process.env[name] === value) this.#put(name, this.#before[name]);
+		this.#before = {};
+		this.#set = {};
+	}
+
+	#put(name, value) {
+		if (value === undefined) delete process.env[name];
+		else process.env[name] = value;
+	}
+}
+
+/** What `getClient` gives: the options of an OpenAI SDK. Its key is no property of its own, so that nothing prints it. */
+class ClientOptions {
+	#credential;
+
+	constructor(credential, fetch) {
+		this.#credential = credential;
+		this.baseURL = credential.baseURL;
+		this.fetch = fetch;
+	}
+
+	get apiKey() {
+		return this.#credential.apiKey;
+	}
+
+	get credential() {
+		return this.#credential;
+	}
+}
+
+function createProvisioner({ profile = "service", exportEnv = true, ...options } = {}) {
+	const client = new Client(options);
+	const fetch = client.fetch(profile);
+	const exported = new Exported();
+	const toOptions = (credential) => new ClientOptions(credential, fetch);
+
+	if (exportEnv)
+		client.onCredential(profile, (credential) => {
+			if (credential) return exported.set({ OPENAI_API_KEY: credential.apiKey, OPENAI_BASE_URL: credential.baseURL });
+			exported.undo();
+			// nobody need ask for it: the environment is read without a call of ours
+			return void client.credential(profile).catch(() => {});
+		});
+
+	return {
+		getClient: async () => toOptions(await client.credential(profile)),
+		refresh: async () => toOptions(await client.refresh(profile)),
+		close: () => client.close(),
+	};
+}
+
+module.exports = { createProvisioner };
