@@ -11,6 +11,7 @@ const { open } = require("./open");
 const debug = debuglog("keybroker");
 const FIRST_PAUSE_MS = 50;
 const MOST_PAUSE_MS = 5000;
+const LAST_MS = 100; // an attempt needs so much time at least
 
 /** Before the attempt after `failures` ones: none, then 50 ms doubling to 5 s, each half to all of it. */
 function backoff(failures) {
@@ -82,7 +83,7 @@ class Link {
 				// that instance does not serve this connection again
 				if (error.code === "not_leader") connection.end();
 				const wait = Math.max(backoff(failures), error.retryAfterMs ?? 0);
-				const left = deadline - performance.now();
+				const left = deadline - performance.now() - LAST_MS;
 				if (!this.#mayRepeat(error) || left <= 0) throw error;
 				await pause(Math.min(wait, left));
 			}

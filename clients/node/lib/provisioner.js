@@ -1,6 +1,7 @@
 "use strict";
 // For a server that used to make its own LiteLLM key: the same calls, with keys from the broker.
 
+const { inspect } = require("node:util");
 const { Client } = require("./client");
 
 /** The two variables, as long as they are ours; `undo` brings back what was there before. */
@@ -29,7 +30,7 @@ class Exported {
 }
 
 /** What `getClient` gives: the options of an OpenAI SDK. Its key is no property of its own, so that nothing prints it. */
-class ClientOptions {
+class ProvisionedClient {
 	#credential;
 
 	constructor(credential, fetch) {
@@ -45,13 +46,17 @@ class ClientOptions {
 	get credential() {
 		return this.#credential;
 	}
+
+	[inspect.custom](_depth, options, inspect) {
+		return `ProvisionedClient ${inspect({ credential: this.#credential, ...this }, options)}`;
+	}
 }
 
 function createProvisioner({ profile = "service", exportEnv = true, ...options } = {}) {
 	const client = new Client(options);
 	const fetch = client.fetch(profile);
 	const exported = new Exported();
-	const toOptions = (credential) => new ClientOptions(credential, fetch);
+	const toClient = (credential) => new ProvisionedClient(credential, fetch);
 
 	if (exportEnv)
 		client.onCredential(profile, (credential) => {
@@ -62,8 +67,8 @@ function createProvisioner({ profile = "service", exportEnv = true, ...options }
 		});
 
 	return {
-		getClient: async () => toOptions(await client.credential(profile)),
-		refresh: async () => toOptions(await client.refresh(profile)),
+		getClient: async () => toClient(await client.credential(profile)),
+		refresh: async () => toClient(await client.refresh(profile)),
 		close: () => client.close(),
 	};
 }
