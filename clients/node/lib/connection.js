@@ -95,9 +95,8 @@ class Connection {
 		if (!waiting) return undefined;
 		this.#pending.delete(id);
 		clearTimeout(waiting.timer);
-		if (error) return waiting.reject(KeybrokerError.ofReply(error, this.#name));
-		if (result) return waiting.resolve(result);
-		return waiting.reject(this.#error("garbage", "its reply has neither a result nor an error."));
+		if (!error === !result) return waiting.reject(this.#error("garbage", "its reply has not either a result or an error."));
+		return error ? waiting.reject(KeybrokerError.ofReply(error, this.#name)) : waiting.resolve(result);
 	}
 }
 

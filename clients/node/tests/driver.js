@@ -42,7 +42,7 @@ async function credentialOf(ask) {
 	};
 }
 
-/** Sends by the transport and notes which key the last request had. */
+/** Sends by the transport and notes which key the last request had; `init` is made for each of `ask.n` calls. */
 async function send(ask, url, init) {
 	const real = globalThis.fetch;
 	let authorization = null;
@@ -51,10 +51,14 @@ async function send(ask, url, init) {
 		return real(input, more);
 	};
 	try {
-		const response = await clientOf(ask).fetch(ask.profile)(url, init);
-		await response.text();
+		const one = async () => {
+			const response = await clientOf(ask).fetch(ask.profile)(url, init());
+			await response.text();
+			return response.status;
+		};
+		const statuses = await Promise.all(Array.from({ length: ask.n ?? 1 }, one));
 		const key = authorization?.replace("Bearer ", "");
-		return { status: response.status, key_hash: key ? hash(key) : null };
+		return { status: statuses[0], statuses: [...new Set(statuses)].sort(), key_hash: key ? hash(key) : null };
 	} finally {
 		globalThis.fetch = real;
 	}
@@ -63,8 +67,12 @@ async function send(ask, url, init) {
 async function call(ask) {
 	const url = `${await clientOf(ask).baseURL(ask.profile)}/chat/completions`;
 	const text = JSON.stringify({ model: "gpt-5", messages: [{ role: "user", content: "hello" }] });
-	const body = ask.body_stream ? new Blob([text]).stream() : text;
-	return send(ask, url, { method: "POST", headers: { "content-type": "application/json" }, body, duplex: "half" });
+	return send(ask, url, () => ({
+		method: "POST",
+		headers: { "content-type": "application/json" },
+		body: ask.body_stream ? new Blob([text]).stream() : text,
+		duplex: "half",
+	}));
 }
 
 /** A worker of a cluster, which has a client of its own. */
@@ -123,7 +131,7 @@ const asks = {
 		};
 	},
 	call,
-	call_other: async (ask) => send(ask, ask.url),
+	call_other: async (ask) => send(ask, ask.url, () => ({})),
 	child,
 	show,
 	logged: async () => ({ lines: logged }),

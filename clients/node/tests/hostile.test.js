@@ -29,6 +29,7 @@ const servers = {
 	"one byte after the other, without an end": ["timeout", (c) => bitByBit(c, reply({ text: "x".repeat(1000) }))],
 	"answers to what nobody asked": ["timeout", (c) => c.write(encode([1, 77, null, granted()]))],
 	"neither a result nor an error": ["garbage", (c) => c.on("data", () => c.write(encode([1, 1, null, null])))],
+	"both a result and an error": ["garbage", (c) => c.on("data", () => c.write(encode([1, 1, { code: "denied" }, granted()])))],
 	"no key": ["garbage", (c) => c.on("data", () => c.write(reply(granted({ api_key: undefined }))))],
 	"a key that no header can have": ["garbage", (c) => c.on("data", () => c.write(reply(granted({ api_key: "sk-a\nb" }))))],
 	"a base URL that is none": ["garbage", (c) => c.on("data", () => c.write(reply(granted({ base_url: "file:///etc" }))))],
