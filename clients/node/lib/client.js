@@ -3,6 +3,7 @@
 
 const { randomUUID } = require("node:crypto");
 const { inspect } = require("node:util");
+const { isMainThread } = require("node:worker_threads");
 const { Credential, credentialOf, credentialOfEnvironment } = require("./credential");
 const { makeFetch } = require("./fetch");
 const { Link, backoff } = require("./link");
@@ -32,9 +33,8 @@ class Slot {
 	}
 }
 
-// The broker sees a process end by itself, but not a worker thread.
-const clients = new Set();
-process.on("exit", () => clients.forEach((client) => client._releaseWithoutWaiting()));
+// The broker sees a process end, but of a worker thread only its connection.
+const BIND = isMainThread ? "process" : "connection";
 
 class Client {
 	#slots = new Map();
@@ -53,7 +53,6 @@ class Client {
 			notify: (connection, method, params) => setImmediate(() => this.#notified(connection, method, params)),
 			lost: () => setImmediate(() => this.#takeUp()),
 		});
-		clients.add(this);
 	}
 
 	apiKey(profile) {
@@ -93,18 +92,12 @@ class Client {
 
 	async close() {
 		const { connection } = this.#link;
-		const leases = this.#leases();
+		const leases = [...this.#slots.values()].map((slot) => slot.lease).filter(Boolean);
 		this.#link.closed = true;
-		clients.delete(this);
 		for (const slot of this.#slots.values()) this.#forget(slot);
 		const released = leases.map((lease) => connection?.request("release", { lease }, this.#timeoutMs));
 		await this.#held(Promise.allSettled(released));
 		connection?.end();
-	}
-
-	/** At the end there is no time for an answer. */
-	_releaseWithoutWaiting() {
-		for (const lease of this.#leases()) this.#link.connection?.post("release", { lease });
 	}
 
 	[inspect.custom](depth, options, inspect) {
@@ -116,10 +109,6 @@ class Client {
 		let slot = this.#slots.get(profile);
 		if (!slot) this.#slots.set(profile, (slot = new Slot(profile)));
 		return slot;
-	}
-
-	#leases() {
-		return [...this.#slots.values()].map((slot) => slot.lease).filter(Boolean);
 	}
 
 	/** Nothing else here keeps the process alive: neither the connection nor a timer. */
@@ -172,7 +161,7 @@ class Client {
 		const until = performance.now() + this.#timeoutMs;
 		const request_id = randomUUID();
 		const params = (left) => ({
-			...(slot.lease ? { lease: slot.lease } : { profile: slot.profile, request_id }),
+			...(slot.lease ? { lease: slot.lease } : { profile: slot.profile, bind: BIND, request_id }),
 			// the broker's own time-out comes first, since it says why
 			timeout_ms: Math.max(Math.floor(left - Math.min(1000, left / 5)), 1),
 		});

@@ -44,11 +44,6 @@ class Connection {
 		});
 	}
 
-	/** Sends without waiting: at the process's end there is no time for a reply. */
-	post(method, params) {
-		if (!this.ended) this.#socket.write(packRequest((this.#lastId = (this.#lastId + 1) >>> 0), method, params));
-	}
-
 	end(error = this.#error("lost", "the connection has ended.")) {
 		if (this.ended) return;
 		this.ended = true;
