@@ -11,9 +11,9 @@ function abortable(promise, signal) {
 	if (!signal) return promise;
 	return new Promise((resolve, reject) => {
 		const abort = () => reject(signal.reason);
-		if (signal.aborted) return abort();
+		if (signal.aborted) abort();
 		signal.addEventListener("abort", abort, { once: true });
-		return promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+		promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
 	});
 }
 

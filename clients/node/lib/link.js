@@ -48,7 +48,7 @@ class Link {
 			end: (error) => {
 				debug("%s", error.message);
 				if (this.connection === connection) this.connection = null;
-				if (!this.closed) this.#lost(connection);
+				this.#lost();
 			},
 		});
 		this.connection = connection;

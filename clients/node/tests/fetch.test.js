@@ -4,7 +4,7 @@
 const assert = require("node:assert/strict");
 const http = require("node:http");
 const { test } = require("node:test");
-const { KEYS, clientFor, fakeBroker, granted, until } = require("./fake");
+const { KEYS, SILENCE, clientFor, fakeBroker, granted, until } = require("./fake");
 
 /** An HTTP server that honours the keys in `good`. -> {origin, calls, good} */
 async function upstream(t, answer = () => {}) {
@@ -181,5 +181,9 @@ test("an abort ends the wait for the broker", async (t) => {
 	await until(() => broker.of("report").length);
 	controller.abort(new Error("enough"));
 	await assert.rejects(call, { message: "enough" });
-	await assert.rejects(fetch(url, { signal: AbortSignal.abort(new Error("already")) }), { message: "already" });
+
+	const silent = await fakeBroker(t, { acquire: () => SILENCE });
+	const signal = AbortSignal.abort(new Error("already"));
+	const other = clientFor(t, { socket: silent.socket, timeoutMs: 1000 });
+	await assert.rejects(other.fetch()(url, { signal }), { message: "already" });
 });

@@ -5,7 +5,7 @@ const assert = require("node:assert/strict");
 const { test } = require("node:test");
 const { encode } = require("@msgpack/msgpack");
 const { KeybrokerError } = require("keybroker");
-const { SILENCE, clientFor, fakeBroker, granted, listen, setEnv } = require("./fake");
+const { SILENCE, clientFor, fakeBroker, granted, listen, setEnv, until } = require("./fake");
 
 const TIMEOUT_MS = 400;
 const reply = (result) => Buffer.from(encode([1, 1, null, result]));
@@ -23,7 +23,7 @@ const servers = {
 	"one that speaks first, and another protocol": ["garbage", (c) => c.write("220 mail.example.org ESMTP\r\n")],
 	"an answer that claims 4 GiB": ["garbage", (c) => c.write(Buffer.from("940101c0dbffffffff", "hex"))],
 	"a nesting bomb": ["garbage", (c) => c.write(Buffer.alloc(9, 0x91))],
-	"a request": ["garbage", (c) => c.write(encode([0, 1, "hello", []]))],
+	"a request": ["garbage", (c) => c.write(encode([0, 99, "hello", []]))],
 	"an answer that is cut off": ["timeout", (c) => c.write(reply(granted()).subarray(0, 40))],
 	"an answer that is cut off by the end": ["lost", (c) => c.on("data", () => c.end(reply(granted()).subarray(0, 40)))],
 	"one byte after the other, without an end": ["timeout", (c) => bitByBit(c, reply({ text: "x".repeat(1000) }))],
@@ -79,10 +79,12 @@ test("a late answer is not taken for another one's", async (t) => {
 
 test("one that is silent later: the key in memory is served on", async (t) => {
 	let silent = false;
-	const { socket } = await fakeBroker(t, { acquire: () => (silent ? SILENCE : granted()) });
-	const client = clientFor(t, { socket, timeoutMs: 100 });
+	const { socket, connections } = await fakeBroker(t, { acquire: () => (silent ? SILENCE : granted()) });
+	const client = clientFor(t, { socket, timeoutMs: 200 });
 	const key = await client.apiKey()();
+	const [first] = connections;
 	silent = true;
 	await assert.rejects(client.refresh(), { code: "timeout" });
+	await until(() => first.destroyed, "that connection's end");
 	assert.equal(await client.apiKey()(), key);
 });

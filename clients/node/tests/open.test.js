@@ -8,7 +8,7 @@ const net = require("node:net");
 const path = require("node:path");
 const { test } = require("node:test");
 const { KeybrokerError } = require("keybroker");
-const { KEYS, clientFor, directory, fakeBroker, listen, setEnv } = require("./fake");
+const { KEYS, clientFor, directory, fakeBroker, listen, setEnv, until } = require("./fake");
 const { findSockets } = require("./internal")("find");
 
 const isRoot = process.geteuid() === 0;
@@ -139,14 +139,15 @@ test("a path that is longer than a socket's address", async (t) => {
 
 test("no descriptor stays open", async (t) => {
 	nowhere(t);
-	const { socket, stop } = await fakeBroker(t);
-	const client = clientFor(t, { socket, timeoutMs: 300 });
-	await client.credential();
+	const { socket, connections } = await fakeBroker(t);
 	const count = () => fs.readdirSync("/proc/self/fd").length;
 	const before = count();
-	await stop();
-	await client.credential("other").catch(() => {});
-	assert.ok(count() <= before, `${before} before, now ${count()}`);
+	for (let i = 0; i < 5; i++) {
+		const client = clientFor(t, { socket });
+		await client.credential();
+		await client.close();
+	}
+	await until(() => connections.size === 0 && count() <= before);
 });
 
 test("without a broker the environment's key is used, and it is said once", async (t) => {
@@ -205,5 +206,6 @@ test("a queue that is full is waited for, and no longer than the time-out", asyn
 	await new Promise((resolve) => first.once("connect", resolve));
 	const began = performance.now();
 	assert.equal(await codeOf(t, { socket: file, timeoutMs: 300 }), "timeout");
-	assert.ok(performance.now() - began < 3000);
+	const took = performance.now() - began;
+	assert.ok(took > 100 && took < 3000, `took ${took} ms`);
 });
