@@ -85,4 +85,4 @@ function credentialOfEnvironment(env, profile) {
 	});
 }
 
-module.exports = { Credential, credentialOf, credentialOfEnvironment };
+module.exports = { Credential, credentialOf, credentialOfEnvironment, mask };

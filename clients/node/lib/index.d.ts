@@ -103,7 +103,6 @@ export interface ProvisionedClient {
 	readonly apiKey: string;
 	readonly baseURL: string;
 	readonly fetch: typeof globalThis.fetch;
-	readonly credential: Credential;
 }
 
 export interface Provisioner {

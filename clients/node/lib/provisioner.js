@@ -3,6 +3,7 @@
 
 const { inspect } = require("node:util");
 const { Client } = require("./client");
+const { mask } = require("./credential");
 
 /** The two variables, as long as they are ours; `undo` brings back what was there before. */
 class Exported {
@@ -29,26 +30,22 @@ class Exported {
 	}
 }
 
-/** What `getClient` gives: the options of an OpenAI SDK. Its key is no property of its own, so that nothing prints it. */
+/** What `getClient` gives: options of the OpenAI SDKs and nothing else, since they refuse or misread what they don't know. */
 class ProvisionedClient {
-	#credential;
+	#key;
 
 	constructor(credential, fetch) {
-		this.#credential = credential;
+		this.#key = credential.apiKey;
 		this.baseURL = credential.baseURL;
 		this.fetch = fetch;
 	}
 
 	get apiKey() {
-		return this.#credential.apiKey;
-	}
-
-	get credential() {
-		return this.#credential;
+		return this.#key;
 	}
 
 	[inspect.custom](_depth, options, inspect) {
-		return `ProvisionedClient ${inspect({ credential: this.#credential, ...this }, options)}`;
+		return `ProvisionedClient ${inspect({ apiKey: mask(this.#key), ...this }, options)}`;
 	}
 }
 
