@@ -53,6 +53,42 @@ def in_container(broker, uid, work):
     return in_child(lambda: work(broker.path("home/keybroker.sock")), become)
 
 
+def test_root_of_a_container_has_nothing_to_do_with_the_hosts_root(mounted):
+    """Same uid, other leases, other limits, and nothing is heard of them."""
+    broker = mounted(timing=FAST)
+    broker.wait_ready()
+    params = {"bind": "ttl", "ttl_ms": 3000, "request_id": "the-same"}
+    host, own = broker.acquire(**params), call(broker.web, "acquire", **params)
+    assert host["lease"] != own["lease"] and host["api_key"] == own["api_key"]
+    with Connection(broker.web) as inside, broker.rpc() as outside:
+        for connection in (inside, outside):
+            connection.call("watch", scope="uid")
+        broker.admin("rotate", profile="service")
+        heard = {}
+        for name, connection in (("inside", inside), ("outside", outside)):
+            connection.wait_notifications(2, timeout=10)  # rotated, expiring
+            heard[name] = {notification[1][0]["lease"] for notification in connection.notifications}
+        assert heard == {"inside": {own["lease"]}, "outside": {host["lease"]}}
+        for method, more in (("acquire", {}), ("renew", {}), ("report", {"status": 401}), ("ack", {"generation": 2}), ("release", {})):
+            for connection, lease in ((inside, host), (outside, own)):
+                with pytest.raises(RpcError) as refusal:
+                    connection.call(method, lease=lease["lease"], **more)
+                assert refusal.value.code == "unknown_lease", method
+    assert broker.call("release", lease=host["lease"])["released"] and call(broker.web, "release", lease=own["lease"])["released"]
+
+
+def test_container_has_limits_of_its_own_after_a_restart_too(mounted):
+    broker = mounted()
+    broker.write_config("limits { leases = 2 }\n" + rule_all() + web(broker))
+    broker.restart()
+    leases = [call(broker.web, "acquire", bind="ttl") for _ in range(2)]
+    broker.restart()
+    with pytest.raises(RpcError) as refusal:
+        call(broker.web, "acquire", bind="ttl")
+    assert refusal.value.code == "limit_exceeded"
+    assert broker.acquire(bind="ttl")["api_key"] and call(broker.web, "renew", lease=leases[0]["lease"])["lease_ends_at_ms"]
+
+
 def test_mount_is_the_grant_and_rules_are_not_asked(mounted):
     need_root("to mount")
     broker = mounted(more='base_url = "http://127.0.0.1:9/inside" ttl_cap = "1m"')
@@ -183,11 +219,47 @@ def test_grant_of_another_socket_waits_with_it(mounted, what):
     with pytest.raises(RpcError) as refusal:
         call(broker.web, "acquire", profile="process", bind="ttl")
     assert refusal.value.code == "denied" and call(broker.web, "list")["profiles"] == []
+    told = broker.cli("explain", "process", "--as", f"uid={STRANGER},listen=web")
+    assert told.code == 77 and "grants nothing until the broker is restarted" in told.stdout, told
+    row = broker.audit(event="acquire", outcome="denied")[-1]
+    assert "grants nothing until the broker is restarted" in row["detail"], row
     if what == "path":
         broker.stop()
         broker.start()
         assert [p["name"] for p in call(broker.web, "list")["profiles"]] == ["service"]
         assert [p["name"] for p in call(other, "list")["profiles"]] == ["process"]
+
+
+@pytest.mark.parametrize("before, after, mode", [("", "group = 77", 0o660), ("group = 77", "", 0o666)], ids=["added", "taken away"])
+def test_changed_group_is_in_force_after_a_rolling_restart(mounted, before, after, mode):
+    """The socket that the other instance hands over has the old group: it is made anew."""
+    need_root("to give a socket to a group")
+    broker = mounted(start=False, more=before, timing=FAST)
+    instances = Instances(broker)
+    try:
+        a, b = instances.start("a", "b")
+        broker.write_config(MANY + rule_all() + web(broker, more=after))
+        broker.admin("reload")
+        a.stop()
+        instances.wait_leader(a)
+        c = instances.start("c")
+        b.stop()
+        instances.wait_leader(a, b)
+        seen = os.stat(broker.web)
+        assert (seen.st_mode & 0o7777, seen.st_gid == 77) == (mode, after != "")
+        assert call(broker.web, "acquire", bind="ttl")["api_key"] and c.running
+    finally:
+        instances.close()
+
+
+def test_group_that_the_broker_is_not_in_is_an_error_with_its_line(mounted):
+    need_root("to run as another user")
+    broker = mounted(start=False, more="group = 77")
+    for directory in (broker.path("config"), os.path.dirname(broker.config_path)):
+        os.chmod(directory, 0o755)
+    os.chmod(broker.config_path, 0o644)
+    done = broker.run_daemon("--check", user=STRANGER)
+    assert done.code == 78 and f'keybroker.conf:{MANY.count(chr(10)) + rule_all().count(chr(10)) + 1}: this user is not in the group "77"' in done.stderr
 
 
 def test_administrator_asks_about_a_peer_of_the_socket(mounted):
