@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$1"
 dest=$(cd "$1" && pwd)
 cd "$dest"
-export npm_config_cache="$dest/.npm" npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
+export npm_config_cache="$dest/cache" npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
 
 echo "npm pack" >&2
 rm -rf package.json package-lock.json node_modules tests vectors examples keybroker-*.tgz
