@@ -55,7 +55,7 @@ export declare const fetch: Client["fetch"];
 export declare const credential: Client["credential"];
 export declare const refresh: Client["refresh"];
 export declare const onCredential: Client["onCredential"];
-/** Releases the leases; the next use begins anew. */
+/** Releases the leases. What was handed out before is of no use then; a later call of these functions begins anew. */
 export declare function close(): Promise<void>;
 
 export type ErrorCode =

@@ -13,4 +13,3 @@ export const {
 	Client,
 	KeybrokerError,
 } = keybroker;
-export default keybroker;

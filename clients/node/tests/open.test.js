@@ -197,13 +197,20 @@ test("a denial never falls back", async (t) => {
 test("a queue that is full is waited for, and no longer than the time-out", async (t) => {
 	nowhere(t, { OPENAI_API_KEY: KEYS[9] });
 	const file = path.join(directory(t), "full.sock");
-	const program = "import socket,sys,time\ns=socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen(0)\nprint(1,flush=True)\ntime.sleep(60)";
-	const child = spawn("python3", ["-c", program, file], { stdio: ["ignore", "pipe", "inherit"] });
-	t.after(() => child.kill());
+	const deaf = `
+		require("node:net").createServer().listen(${JSON.stringify(file)}, 1, () => {
+			require("node:fs").writeSync(1, "listens");
+			Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // and accepts nothing
+		});`;
+	const child = spawn(process.execPath, ["-e", deaf], { stdio: ["ignore", "pipe", "inherit"] });
+	t.after(() => child.kill("SIGKILL"));
 	await new Promise((resolve) => child.stdout.once("data", resolve));
-	const first = net.connect(file);
-	t.after(() => first.destroy());
-	await new Promise((resolve) => first.once("connect", resolve));
+	for (let isFull = false; !isFull; )
+		isFull = await new Promise((resolve) => {
+			const one = net.connect(file, () => resolve(false));
+			one.on("error", () => resolve(true));
+			t.after(() => one.destroy());
+		});
 	const began = performance.now();
 	assert.equal(await codeOf(t, { socket: file, timeoutMs: 300 }), "timeout");
 	const took = performance.now() - began;

@@ -52,10 +52,10 @@ test("ESM and CommonJS share one client", async (t) => {
 	const { socket, of } = await fakeBroker(t);
 	const script = `
 		import * as broker from "keybroker";
-		import keybroker, { Client, apiKey, baseURL, fetch, createProvisioner, KeybrokerError } from "keybroker";
+		import { Client, apiKey, baseURL, fetch, createProvisioner, KeybrokerError } from "keybroker";
 		import { createRequire } from "node:module";
 		const other = createRequire(import.meta.url)("keybroker");
-		await Promise.all([broker.apiKey("service")(), other.apiKey("service")(), keybroker.baseURL("service")]);
+		await Promise.all([broker.apiKey("service")(), other.apiKey("service")(), baseURL("service")]);
 		console.log(Client === other.Client, Object.keys(other).every((name) => broker[name] === other[name]));
 		await broker.close();`;
 	const { code, out } = await run(script, { socket, args: ["--input-type=module", "-e"] });
