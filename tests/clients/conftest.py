@@ -19,12 +19,6 @@ from e2e_conftest import (_standins, litellm, live, make_broker, make_live_broke
 from stage import languages  # noqa: E402
 
 
-def pytest_generate_tests(metafunc):
-    """A test of `language` is one item for each; a scenario says itself which."""
-    if "language" in metafunc.fixturenames and "scenario" not in metafunc.fixturenames:
-        metafunc.parametrize("language", languages.wanted())
-
-
 @pytest.fixture
 def installed(language):
     """The folder of a library's programs: driver, own, sdk, bench, example."""

@@ -2,8 +2,13 @@
 
 import subprocess
 
+import pytest
+
 from harness import leaks
 from harness.broker import KEY
+from stage import languages
+
+pytestmark = pytest.mark.parametrize("language", languages.wanted())
 
 
 def test_own(installed, tmp_path):

@@ -91,7 +91,6 @@ ANSWERS = {
     "strangers": _many_strangers,
     "no key": _whole({name: value for name, value in LEASE.items() if name != "api_key"}),
     "key of another type": _whole({**LEASE, "api_key": 17}),
-    "key not for a header": _whole({**LEASE, "api_key": KEY + "\r\nX: y"}),
     "expiry of another type": _whole({**LEASE, "expires_at_ms": "soon"}),
     "float": _whole({**LEASE, "expires_at_ms": 1.5}),
     "no result": lambda request: [reply(request[1], None, None)],
@@ -107,7 +106,7 @@ class Fake:
 
     def __init__(self, path, how, uid=None):
         self.path, self._answer, self._sockets = path, ANSWERS[how], []
-        self.requests = 0
+        self.requests = self.connections = 0
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -123,6 +122,7 @@ class Fake:
         with contextlib.suppress(OSError):
             while True:
                 connection = self._listening.accept()[0]
+                self.connections += 1
                 self._sockets.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 

@@ -34,8 +34,10 @@ from .elsewhere import Elsewhere
 from .fakes import KEY as FAKE_KEY, Fake
 
 FALLBACK_KEY = "sk-" + "environmentskey" * 3
-ASK = {"ask", "expect", "error", "save", "within", "times", "until", "always", "pending"}
-COUNT = {"count", "is", "until", "outcome", "profile", "status", "detail"}
+RECEIVE = {"expect", "error", "save", "within"}
+REQUEST = {"ask", "client", "profile", "options", "n", "body_stream", "url"}  # the driver's
+KEYS = {"ask": REQUEST | RECEIVE | {"times", "until", "always", "pending"}, "answer": RECEIVE | {"answer"},
+        "count": {"count", "is", "until", "outcome", "profile", "status"}, "do": None}
 SCENARIO = {"name", "steps", "config", "timing", "env", "broker_env", "start", "instances", "root", "without", "closed_to_us"}
 SLACK_MS = 1000  # what a busy machine may add to a time-out
 
@@ -55,7 +57,8 @@ class Scene:
         self.elsewhere = Elsewhere()
         self._stack.callback(self.elsewhere.close)
         self.saved = {"socket": self.broker.socket, "litellm": litellm.url, "elsewhere": self.elsewhere.url, "uid": os.getuid(),
-                      "directory": os.path.dirname(self.broker.socket), "fallback_key": FALLBACK_KEY,
+                      "directory": os.path.dirname(self.broker.socket), "state": self.broker.path("state"),
+                      "fallback_key": FALLBACK_KEY,
                       "fallback_hash": key_hash(FALLBACK_KEY)[:8], "fake_hash": key_hash(FAKE_KEY)[:8]}
         self.broker.secrets |= {FALLBACK_KEY, FAKE_KEY}
         self.driver = self.instances = self.fake = None
@@ -86,10 +89,14 @@ class Scene:
         return None
 
     def _step(self, step):
-        kind, = {"ask", "answer", "do", "count"} & set(step)
+        kinds = set(KEYS) & set(step)
+        assert len(kinds) == 1, f"exactly one of {', '.join(KEYS)}"
+        kind, = kinds
         if kind == "do":
+            assert hasattr(self, "do_" + step["do"]), f"there is no do_{step['do']}"
             getattr(self, "do_" + step["do"])(**match.filled({name: value for name, value in step.items() if name != "do"}, self.saved))
         else:
+            assert set(step) <= KEYS[kind], f"no such keys: {', '.join(set(step) - KEYS[kind])}"
             getattr(self, "_" + kind)(step)
 
     def _shown(self):
@@ -100,6 +107,7 @@ class Scene:
     def _end(self):
         assert not self._pending, f"never answered: {self._pending}"
         self.do_end_driver()
+        self.do_end_fake()
         with contextlib.suppress(OSError, Closed, RpcError, TimeoutError):
             self.broker.acquire(bind="ttl", timeout_ms=1000)  # so that the search knows a key that may be in all their outputs
         outputs = {}
@@ -125,7 +133,7 @@ class Scene:
     def _ask(self, step):
         if self.driver is None:
             self._start_driver()
-        request = match.filled({name: value for name, value in step.items() if name not in ASK or name == "ask"}, self.saved)
+        request = match.filled({name: value for name, value in step.items() if name in REQUEST}, self.saved)
         if "pending" in step:
             self.driver.send(**request)
             self._pending.append(step["pending"])
@@ -176,7 +184,6 @@ class Scene:
     # --- count ---
 
     def _count(self, step):
-        assert set(step) <= COUNT, f"no such keys: {set(step) - COUNT}"
         wanted = step["is"]
         look = lambda: match.matches(wanted, self._number(step))  # noqa: E731
         said = lambda: f"{wanted!r}, but {self._number(step)}: {self._things(step['count'])}"  # noqa: E731
@@ -192,7 +199,7 @@ class Scene:
         return self._rows(name)
 
     def _number(self, step):
-        wanted = {"outcome": "ok", **{name: step[name] for name in ("outcome", "profile", "status", "detail") if name in step}}
+        wanted = {"outcome": "ok", **{name: step[name] for name in ("outcome", "profile", "status") if name in step}}
         return sum(step["count"] == "elsewhere" or match.matches(wanted, thing) for thing in self._things(step["count"]))
 
     def _calls(self, path):
@@ -211,7 +218,7 @@ class Scene:
             self.instances.start(*self.scenario["instances"])
         else:
             self.broker.start()
-        if any(profile["name"] == "service" and profile["mode"] == "shared" for profile in self.broker.admin("status")["profiles"]):
+        if any(profile["name"] == "service" and profile["state"] != "removed" for profile in self.broker.admin("status")["profiles"]):
             self.broker.wait_ready()
 
     def do_stop(self):
@@ -233,6 +240,10 @@ class Scene:
         dead.kill()
         self.instances.wait_leader(dead)
         self.instances.start(f"{dead.name}{len(self.instances.all)}")
+
+    def do_forget(self):
+        """The state of a broker that is stopped is gone."""
+        self.broker.delete_state()
 
     def do_freeze(self):
         """SIGSTOP."""
@@ -321,6 +332,10 @@ class Scene:
         if self.fake:
             self.fake.close()
         self.fake = None
+
+    def do_connections(self, **how_many):
+        """So many connections came to the fake."""
+        assert match.matches(how_many["is"], self.fake.connections), f"{self.fake.connections} connections"
 
     def do_asked_nothing(self):
         """The fake has not been sent a request."""
