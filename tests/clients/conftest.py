@@ -14,7 +14,7 @@ if "e2e_conftest" not in sys.modules:
     sys.modules["e2e_conftest"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["e2e_conftest"])
 
-from e2e_conftest import (_standins, litellm, live, make_broker, make_live_broker, own_litellm,  # noqa: E402,F401
+from e2e_conftest import (_standins, broker, litellm, live, make_broker, make_live_broker, own_litellm,  # noqa: E402,F401
                           pytest_collection_modifyitems, pytest_configure, pytest_runtest_makereport, pytest_sessionfinish)
 from stage import languages  # noqa: E402
 

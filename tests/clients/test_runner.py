@@ -2,7 +2,7 @@
 
 import pytest
 
-from stage import match
+from stage import hidden, match
 from stage.fakes import ANSWERS
 from stage.scene import Scene
 from test_scenarios import BOOK
@@ -27,6 +27,14 @@ def test_references_keep_their_type_alone_and_are_text_among_others():
     assert match.filled({"a": ["$old.at", "not $old.lease", "> $old.at"]}, saved) == {"a": [5, "not x", "> 5"]}
     with pytest.raises(AssertionError):
         match.filled("$older.at", saved)
+
+
+@pytest.mark.parametrize("form", hidden.FORMS)
+def test_part_of_a_key_is_found(form):
+    key = "sk-" + "AbcdefghIjklmnop" * 2
+    shown = hidden.FORMS[form](key[10:20].encode())
+    assert hidden.parts({key}, f"Credential({shown})") == [f"a part of sk-…mnop {form}"]
+    assert hidden.parts({key}, "Credential(sk-…mnop)") == [] != hidden.parts({key}, key)
 
 
 def test_names_of_scenarios_are_different():

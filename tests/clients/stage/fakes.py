@@ -10,7 +10,7 @@ import msgpack
 
 from harness.users import in_child
 
-KEY = "sk-" + "fakebrokerkey" * 3
+KEY = "sk-" + "Zx81qPvLw0Tn5RhY" * 2
 LEASE = {"lease": "fake-lease", "profile": "service", "mode": "shared", "api_key": KEY, "base_url": "http://127.0.0.1:9/v1",
          "models": ["gpt-5"], "generation": 1, "key_hash": "00000000"}
 PAUSE = 0.2  # between two bytes of one that is slow; and `late` is five of them too late
