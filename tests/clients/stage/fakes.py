@@ -102,7 +102,7 @@ ANSWERS = {
 
 
 class Fake:
-    """Listens on a path until it is closed. uid: as whom; the file is ours."""
+    """Listens on a path until it is closed. uid: as whom."""
 
     def __init__(self, path, how, uid=None):
         self.path, self._answer, self._sockets = path, ANSWERS[how], []
@@ -111,12 +111,15 @@ class Fake:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._listening.bind(path)
         if uid is None:
-            self._listening.listen(64)
-        else:  # the kernel remembers who called listen()
-            in_child(lambda: self._listening.listen(64), lambda: os.setresuid(uid, uid, uid))
+            self._listen()
+        else:  # whose the file is, and who called listen(), is remembered
+            in_child(self._listen, lambda: os.setresuid(uid, uid, uid))
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def _listen(self):
+        self._listening.bind(self.path)
+        self._listening.listen(64)
 
     def _accept(self):
         with contextlib.suppress(OSError):
