@@ -20,6 +20,10 @@ class Hangup(Exception):
     """The connection is to end."""
 
 
+class Mute(Exception):
+    """Nothing more is answered on the connection."""
+
+
 def reply(identity, error, result):
     """The bytes of a reply."""
     return msgpack.packb([1, identity, error, result])
@@ -30,14 +34,14 @@ def _whole(result):
     return lambda request: [reply(request[1], None, result if request[2] == "acquire" else {"term": 1})]
 
 
-def _half(request):
+def _half(request, then=Mute):
     data = reply(request[1], None, LEASE)
-    return [data[:len(data) // 2]]
+    yield data[:len(data) // 2]
+    raise then
 
 
 def _truncated(request):
-    yield from _half(request)
-    raise Hangup
+    return _half(request, Hangup)
 
 
 def _closes(_request):
@@ -131,13 +135,17 @@ class Fake:
 
     def _serve(self, connection):
         unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
-        with contextlib.suppress(OSError, Hangup, ValueError), connection:
+        with contextlib.suppress(OSError, Hangup), connection:
             while data := connection.recv(65536):
                 unpacker.feed(data)
                 for request in unpacker:
                     self.requests += 1
-                    for part in self._answer(request):
-                        connection.sendall(part)
+                    try:
+                        for part in self._answer(request):
+                            connection.sendall(part)
+                    except Mute:
+                        while connection.recv(65536):
+                            pass
 
     def close(self):
         """Hangs up on all."""
