@@ -22,9 +22,8 @@ def test_own(language, installed, tmp_path):
                     pytrace=False)
 
 
-def test_example(language, installed, broker, litellm):
+def test_example(installed, broker, litellm):
     done = broker.run(installed / "example", "gpt-5", timeout=60)
     assert done.code == 0, done
-    assert len(broker.audit(event="acquire")) >= 1, done
-    assert language == "c" or [call["status"] for call in litellm.calls("/v1/chat/completions")] == [200], done
+    assert [call["status"] for call in litellm.calls("/v1/chat/completions")] == [200], done
     assert not hidden.parts({broker.acquire(bind="ttl")["api_key"]}, done.stdout + done.stderr)

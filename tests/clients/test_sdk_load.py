@@ -19,8 +19,8 @@ EVERY = 5 if SECONDS >= 30 else 2
 WORKERS, KILLS = 8, 3
 CONFIG = ('limits {{ mints_per_minute = 100000 requests_per_second = 1000000 }}\n'
           'profile "service" {{ mode = shared models = {{ "gpt-5" }} alias = "{alias}" rotate_every = "{every}s" }}\n')
+pytestmark = pytest.mark.parametrize("language", languages.with_sdk())
 TIMING = {**FAST, "duration_min_ms": 1000, "grace_ms": 300000}
-WITH_SDK = [language for language in languages.wanted() if language != "c"]
 
 
 def config(alias, every):
@@ -74,14 +74,12 @@ def unbroken(counted, rotations, kills):
     assert counted["keys"] > counted["rotations"] / 2 and counted["calls"] > 10 * counted["keys"], counted
 
 
-@pytest.mark.parametrize("language", WITH_SDK)
 def test_no_call_fails(installed, make_broker):
     broker = make_broker(config=config("sdk", EVERY), timing=TIMING, env=DROPIN)
     unbroken(load(broker, installed / "sdk", SECONDS, KILLS), SECONDS // EVERY - KILLS - 1, KILLS)
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("language", WITH_SDK)
 def test_no_call_fails_on_the_real_litellm(installed, make_live_broker, live):
     broker = make_live_broker(config=config(live.tag, 5), timing=TIMING, env=DROPIN)
     unbroken(load(broker, installed / "sdk", 30, 1, workers=4), 3, 1)

@@ -31,6 +31,11 @@ def wanted():
     return [language for language in LANGUAGES if language in chosen or not chosen and script(language).exists()]
 
 
+def with_sdk():
+    """Those of them that have an OpenAI SDK."""
+    return [language for language in wanted() if language != "c"]
+
+
 def script(language):
     """What installs it."""
     return ROOT / "clients" / language / "tests/install.sh"
@@ -50,7 +55,7 @@ def install(language):
         if run != "alone" and _text(failure).startswith(run):
             raise AssertionError(_text(failure))
         stamp.unlink(missing_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
+        _empty(place)
         try:
             _run(language, place)
         except AssertionError as problem:
@@ -58,6 +63,15 @@ def install(language):
             raise
         stamp.write_text(digest, encoding="ascii")
     return place
+
+
+def _empty(place):
+    """But for what a toolchain keeps there."""
+    for path in place.iterdir() if place.is_dir() else ():
+        if path.is_dir() and not path.is_symlink() and path.name != "cache":
+            shutil.rmtree(path)
+        elif path.name != "cache":
+            path.unlink()
 
 
 def _run(language, place):
