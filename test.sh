@@ -111,6 +111,7 @@ shell_scripts() {
 	command -v shellcheck >/dev/null || return 0
 	say "shellcheck"
 	shellcheck -x ./*.sh scripts/*.sh .ci/run
+	find clients -name '*.sh' -not -path '*/node_modules/*' -exec shellcheck -x {} +
 }
 
 everything() {

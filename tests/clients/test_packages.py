@@ -18,8 +18,8 @@ def test_own(language, installed, tmp_path):
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
     wrong = [line for line in log.read_text(encoding="utf-8").splitlines() if WRONG.search(line)]
     if done.returncode != 0:
-        pytest.fail("\n".join([f"ended with {done.returncode}; all it said is in {log}", *wrong[:40], "…", done.stdout[-1500:], done.stderr[-1000:]]),
-                    pytrace=False)
+        said = [f"ended with {done.returncode}; all it said is in {log}", *wrong[:40], "…", done.stdout[-1500:], done.stderr[-1000:]]
+        pytest.fail("\n".join(said), pytrace=False)
 
 
 def test_example(installed, broker, litellm):

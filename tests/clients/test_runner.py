@@ -2,7 +2,7 @@
 
 import pytest
 
-from stage import hidden, match
+from stage import hidden, languages, match
 from stage.fakes import ANSWERS
 from stage.scene import Scene
 from test_scenarios import BOOK
@@ -35,6 +35,12 @@ def test_part_of_a_key_is_found(form):
     shown = hidden.FORMS[form](key[10:20].encode())
     assert hidden.parts({key}, f"Credential({shown})") == [f"a part of sk-…mnop {form}"]
     assert hidden.parts({key}, "Credential(sk-…mnop)") == [] != hidden.parts({key}, key)
+
+
+def test_every_client_is_tested():
+    folders = sorted(path.name for path in (languages.ROOT / "clients").iterdir() if path.is_dir())
+    assert folders == sorted(languages.LANGUAGES)
+    assert [language for language in folders if not languages.script(language).exists()] == []
 
 
 def test_names_of_scenarios_are_different():

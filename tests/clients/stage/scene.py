@@ -22,7 +22,6 @@ import time
 from harness.broker import FAST, KEY, key_hash, rule_all
 from harness.instances import Instances
 from harness.rpc import Closed, RpcError
-from harness.upstream import row_of
 from harness.users import STRANGER, need_root
 from harness.wait import stays, wait_until
 
@@ -37,7 +36,6 @@ REQUEST = {"ask", "client", "profile", "options", "n", "body_stream", "url"}  # 
 KEYS = {"ask": REQUEST | RECEIVE | {"times", "until", "always", "pending"}, "answer": RECEIVE | {"answer"},
         "count": {"count", "is", "until", "outcome", "profile", "status"}, "do": None}
 SCENARIO = {"name", "steps", "config", "timing", "env", "broker_env", "start", "instances", "root", "without", "closed_to_us"}
-SLACK_MS = 1000  # what a busy machine may add to a time-out
 
 
 class Scene:
@@ -242,13 +240,11 @@ class Scene:
 
     def do_freeze(self):
         """SIGSTOP."""
-        frozen = self.broker.frozen()
-        frozen.__enter__()
-        self._thaw = frozen
+        self._stack.enter_context(self.broker.frozen())
 
     def do_thaw(self):
         """SIGCONT."""
-        self._thaw.__exit__(None, None, None)
+        self.broker.process.send_signal(signal.SIGCONT)
 
     def do_rotate(self, profile="service", **more):
         """A new key."""
