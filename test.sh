@@ -232,8 +232,10 @@ bench() {
 	scripts/install-deps.sh test
 	build release
 	quietly build-bench.log cmake --build --preset release --target bench_store bench_load bench_raw
-	say "the store alone"
-	build/release/bench_store
+	if [ "${1:-}" != clients ]; then
+		say "the store alone"
+		build/release/bench_store
+	fi
 	say "the daemon and the command"
 	"$PYTHON" tests/bench/run.py "$@"
 }
