@@ -27,7 +27,7 @@ from harness.wait import stays, wait_until
 
 from . import hidden, match
 from .driver import Driver, Refused
-from .elsewhere import Elsewhere
+from .elsewhere import Elsewhere, REFUSED
 from .fakes import KEY as FAKE_KEY, Fake
 
 FALLBACK_KEY = "sk-" + "hV6oWb29MuQyEk4C" * 2
@@ -315,7 +315,7 @@ class Scene:
     def do_fake(self, how, path=None, stranger=False):
         """A server that is no broker, in its place."""
         self.do_end_fake()
-        self.fake = Fake(path or self.broker.socket, how, STRANGER if stranger else None)
+        self.fake = Fake(path or self.broker.socket, how, self.elsewhere.url + REFUSED, STRANGER if stranger else None)
         self._stack.callback(self.fake.close)
 
     def do_end_fake(self):
@@ -328,9 +328,9 @@ class Scene:
         """So many connections came to the fake."""
         assert match.matches(how_many["is"], self.fake.connections), f"{self.fake.connections} connections"
 
-    def do_asked_nothing(self):
-        """The fake has not been sent a request."""
-        assert self.fake.requests == 0
+    def do_asked(self, method, **how_many):
+        """The fake was sent so many requests of a method."""
+        assert match.matches(how_many["is"], self.fake.methods.count(method)), self.fake.methods
 
     def do_file(self, path, text=""):
         """A file of this content."""
