@@ -240,6 +240,7 @@ class Scene:
 
     def do_freeze(self):
         """SIGSTOP."""
+        self.broker.admin("whoami")  # what is on record by now has been answered, too
         self._stack.enter_context(self.broker.frozen())
 
     def do_thaw(self):
