@@ -23,7 +23,7 @@ def test_own(language, installed, tmp_path):
 
 
 def test_example(installed, broker, litellm):
-    done = broker.run(installed / "example", "gpt-5", timeout=60)
+    done = broker.run(installed / "example", "gpt-5", env={"KEYBROKER_TEST_MODEL": "gpt-5"}, timeout=60)
     assert done.code == 0, done
     assert [call["status"] for call in litellm.calls("/v1/chat/completions")] == [200], done
     assert not hidden.parts({broker.acquire(bind="ttl")["api_key"]}, done.stdout + done.stderr)
