@@ -15,6 +15,7 @@ LANGUAGES = ("c", "python", "node", "go")
 INSTALLED = ROOT / "build/clients"
 # What a library is made of, beside its own folder.
 SOURCES = {"c": ("src/base", "proto", "cmake", "CMakeLists.txt", "CMakePresets.json"), **dict.fromkeys(LANGUAGES[1:], ("proto",))}
+TOOLS = {"c": "cc", "python": "/usr/bin/python3", "node": "node", "go": "go"}
 NOT_SOURCES = {"node_modules", "__pycache__", "build", "dist"}
 MISSING_TOOLCHAIN = 69
 
@@ -85,8 +86,9 @@ def _run(language, place):
 
 
 def _digest(language):
-    """A hash of all that it is made of."""
-    digest = hashlib.sha256()
+    """A hash of all that it is made of, and of the tool that makes it."""
+    tool = os.path.realpath(shutil.which(TOOLS[language]) or "/dev/null")
+    digest = hashlib.sha256(f"{tool} {os.stat(tool).st_mtime_ns}".encode())
     for top in (f"clients/{language}", *SOURCES[language]):
         for path in sorted(_files(ROOT / top)):
             data = path.read_bytes()
