@@ -110,8 +110,7 @@ end_to_end() { # PRESET ARGS...
 shell_scripts() {
 	command -v shellcheck >/dev/null || return 0
 	say "shellcheck"
-	shellcheck -x ./*.sh scripts/*.sh .ci/run
-	find clients -name '*.sh' -not -path '*/node_modules/*' -exec shellcheck -x {} +
+	find . -name build -prune -o -name node_modules -prune -o \( -name '*.sh' -o -path ./.ci/run \) -exec shellcheck -x {} +
 }
 
 everything() {
