@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds and tests everything. It installs the Debian packages it needs as root, and names them otherwise.
-#   ./test.sh [PYTEST ARGS]        dev and asan: unit tests, checks, fuzz corpus, contract, end to end; dev: 2 minutes of torture
+#   ./test.sh [PYTEST ARGS]        dev and asan: unit tests, checks, fuzz corpus, contract, end to end; dev: the clients, 2 minutes of torture
 #   ./test.sh clients [LANG] [PYTEST ARGS]   the client libraries (c, python, node, go) alone, in dev
-#   ./test.sh live [PYTEST ARGS]   end to end and contract against LITELLM_BASE_URL with LITELLM_MASTER_KEY
+#   ./test.sh live [PYTEST ARGS]   end to end, contract and the clients' SDKs against LITELLM_BASE_URL with LITELLM_MASTER_KEY
 #   ./test.sh tidy                 clang-tidy over everything
 #   ./test.sh fuzz SECONDS [NAME]  libFuzzer, each target for SECONDS
-#   ./test.sh bench [ARGS]         the figures
-#   ./test.sh load [SECONDS [CLIENTS]]   a key that rotates every 2 s under so many clients (60, 500)
+#   ./test.sh bench [ARGS]         the figures; "clients" as ARGS: those of the client libraries alone
+#   ./test.sh load [SECONDS [CLIENTS]]   a key that rotates every 2 s under so many clients (60, 500), and under each OpenAI SDK
 #   ./test.sh chaos MINUTES [NAME=VALUE...]   several instances tortured (tests/chaos/run.py); CHAOS_PRESET=asan for that build
 #   ./test.sh mutants [NAME...]    does the torture find a broken broker? (tests/chaos/mutants.py)
 # A failure in dev does not keep asan from running; the last line is pytest's summary, of a failed run if there is one.
@@ -110,11 +110,11 @@ end_to_end() { # PRESET ARGS...
 shell_scripts() {
 	command -v shellcheck >/dev/null || return 0
 	say "shellcheck"
-	shellcheck -x ./*.sh scripts/*.sh .ci/run
+	find . -name build -prune -o -name node_modules -prune -o \( -name '*.sh' -o -path ./.ci/run \) -exec shellcheck -x {} +
 }
 
 everything() {
-	local preset suites="tests/contract tests/e2e" # the contract is the stand-in's: once is enough
+	local preset suites="tests/contract tests/e2e tests/clients" # the contract is the stand-in's: once is enough
 	unset LITELLM_BASE_URL LITELLM_MASTER_KEY
 	scripts/install-deps.sh test
 	shell_scripts
@@ -126,7 +126,8 @@ everything() {
 		say "$suites ($preset)"
 		# shellcheck disable=SC2086
 		attempt "$suites ($preset)" end_to_end "$preset" -m "not live" $suites "$@"
-		suites=tests/e2e
+		suites="tests/e2e tests/clients/test_scenarios.py"
+		export KEYBROKER_CLIENTS=c # one client is enough to see the daemon's memory
 		[ "$preset" != dev ] || attempt "torture" torture dev 2
 	done
 	end
@@ -160,6 +161,8 @@ load() { # SECONDS CLIENTS
 	build dev
 	say "rotation under load: $1 s, $2 clients"
 	KEYBROKER_LOAD_SECONDS=$1 KEYBROKER_LOAD_CLIENTS=$2 run_pytest dev -s -m "not live" tests/e2e/test_rotate_load.py -k two_seconds
+	say "the OpenAI SDKs: $1 s each"
+	WORKERS=0 KEYBROKER_SDK_SECONDS=$1 run_pytest dev -s -m "not live" tests/clients/test_sdk_load.py
 }
 
 mutants() { # [NAME...]
@@ -192,7 +195,7 @@ live() {
 	say "the stand-in's contract, held against $LITELLM_BASE_URL"
 	run_pytest dev -k real tests/contract
 	say "end to end against $LITELLM_BASE_URL"
-	run_pytest dev -m live tests/e2e "$@"
+	run_pytest dev -m live tests/e2e tests/clients "$@"
 }
 
 tidy() {
@@ -228,8 +231,10 @@ bench() {
 	scripts/install-deps.sh test
 	build release
 	quietly build-bench.log cmake --build --preset release --target bench_store bench_load bench_raw
-	say "the store alone"
-	build/release/bench_store
+	if [ "${1:-}" != clients ]; then
+		say "the store alone"
+		build/release/bench_store
+	fi
 	say "the daemon and the command"
 	"$PYTHON" tests/bench/run.py "$@"
 }

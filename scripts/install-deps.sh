@@ -6,8 +6,13 @@ set -eu
 
 build="gcc libc6-dev cmake ninja-build pkg-config libevent-dev libcurl4-openssl-dev libmsgpack-dev libsqlite3-dev
 	libsodium-dev libconfuse-dev libjansson-dev uthash-dev python3"
-test="libcmocka-dev python3-pytest python3-pytest-xdist python3-msgpack python3-venv binutils clang-14 clang clang-format-14 clang-tidy
+test="libcmocka-dev python3-pytest python3-pytest-xdist python3-msgpack python3-venv ca-certificates binutils clang-14 clang clang-format-14 clang-tidy
 	libclang-rt-14-dev shellcheck faketime systemd"
+
+# The clients' toolchains: one that is on PATH is used, wherever it is from.
+for tool in node:nodejs npm:npm go:golang-go; do
+	command -v "${tool%:*}" >/dev/null || test="$test ${tool#*:}"
+done
 
 case ${1:-test} in
 build) wanted=$build ;;

@@ -141,11 +141,11 @@ def test_test_sh_passes_and_ends_with_a_summary(tmp_path):
 
 
 @pytest.mark.parametrize("env,name,last", [
-    ({"FAIL_E2E": "dev"}, "tests/contract tests/e2e (dev)", "1 failed, 2 passed in dev"),
-    ({"FAIL_E2E": "asan"}, "tests/e2e (asan)", "1 failed, 2 passed in asan"),
+    ({"FAIL_E2E": "dev"}, "tests/contract tests/e2e tests/clients (dev)", "1 failed, 2 passed in dev"),
+    ({"FAIL_E2E": "asan"}, "tests/e2e tests/clients/test_scenarios.py (asan)", "1 failed, 2 passed in asan"),
     ({"FAIL_UNIT": "dev"}, "unit tests and checks (dev)", "3 passed in asan"),
     ({"FAIL_TORTURE": "1"}, "torture", "3 passed in asan"),
-    ({"FAIL_UNIT": "dev", "FAIL_E2E": "dev"}, "unit tests and checks (dev), tests/contract tests/e2e (dev)",
+    ({"FAIL_UNIT": "dev", "FAIL_E2E": "dev"}, "unit tests and checks (dev), tests/contract tests/e2e tests/clients (dev)",
      "1 failed, 2 passed in dev"),
 ])
 def test_a_failure_in_dev_does_not_hide_asan(tmp_path, env, name, last):

@@ -2,7 +2,7 @@
 
 usage: run.py [--quick] [NAME...]      KEYBROKER_BUILD names the binaries (default build/release)
 
-NAME: one_commit, latency, acquires, neighbour, heap, idle, start_up; all of them by default.
+NAME: one_commit, latency, acquires, neighbour, heap, idle, start_up, clients; all of them by default.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 os.environ.setdefault("KEYBROKER_BUILD", str(ROOT / "build/release"))
-sys.path[:0] = [str(ROOT / "tests/e2e"), str(ROOT / "tests/standin")]
+sys.path[:0] = [str(ROOT / "tests" / name) for name in ("e2e", "standin", "clients")]
 
 from client import Standin  # noqa: E402
 from harness import build  # noqa: E402
 from harness.broker import MANY, Broker, rule_all  # noqa: E402
 from harness.wait import wait_until  # noqa: E402
+import libraries  # noqa: E402
 import neighbours  # noqa: E402
 import throughput  # noqa: E402
 from wal import commits  # noqa: E402
@@ -237,13 +238,19 @@ def start_up(figures, litellm):
     figures.add(f"start to ready with {rows} audit rows, median of 11", statistics.median(times) * 1000, "ms", 25)
 
 
+def clients(figures, litellm):
+    """Each library beside the bare socket in its own language. The less the broker does itself, the more it shows."""
+    with broker(litellm, "crash") as b:
+        libraries.show(figures, b, 2 if QUICK else 10)
+
+
 def main():
     """All of them."""
     figures = Figures()
     if os.getloadavg()[0] > 1:
         print(f"the machine is busy (load {os.getloadavg()[0]:.1f}): times are longer than they need be")
     with tempfile.TemporaryDirectory(prefix="kb-bench-") as directory:
-        for measure in (one_commit, latency, acquires, neighbour, heap, idle, start_up):
+        for measure in (one_commit, latency, acquires, neighbour, heap, idle, start_up, clients):
             if NAMES and measure.__name__ not in NAMES:
                 continue
             with Standin() as litellm:

@@ -1,5 +1,6 @@
 """clients/scenarios.toml, played with each library against the real daemon."""
 
+import re
 import tomllib
 
 import pytest
@@ -11,7 +12,7 @@ with open(languages.ROOT / "clients/scenarios.toml", "rb") as file:
     BOOK = tomllib.load(file)
 
 
-PLAYS = [pytest.param(scenario, language, id=f"{scenario['name'].replace(' ', '_')}-{language}")
+PLAYS = [pytest.param(scenario, language, id=re.sub(r"\W+", "_", scenario["name"]) + "-" + language)
          for scenario in BOOK["scenario"] for language in languages.wanted() if language not in scenario.get("without", [])]
 
 

@@ -75,7 +75,7 @@ class Driver:
     @property
     def outputs(self):
         """All it wrote."""
-        return {"the driver's stdout": self.said.encode(), "the driver's stderr": self.stderr.encode()}
+        return {"the driver's stdout": self.said, "the driver's stderr": self.stderr}
 
     def end(self, timeout=10):
         """EOF on its stdin; -> its exit code."""

@@ -15,6 +15,7 @@ LANGUAGES = ("c", "python", "node", "go")
 INSTALLED = ROOT / "build/clients"
 # What a library is made of, beside its own folder.
 SOURCES = {"c": ("src/base", "proto", "cmake", "CMakeLists.txt", "CMakePresets.json"), **dict.fromkeys(LANGUAGES[1:], ("proto",))}
+TOOLS = {"c": "cc", "python": "/usr/bin/python3", "node": "node", "go": "go"}
 NOT_SOURCES = {"node_modules", "__pycache__", "build", "dist"}
 MISSING_TOOLCHAIN = 69
 
@@ -29,6 +30,11 @@ def wanted():
     unknown = set(chosen) - set(LANGUAGES)
     assert not unknown, f"KEYBROKER_CLIENTS: no such client: {', '.join(unknown)}"
     return [language for language in LANGUAGES if language in chosen or not chosen and script(language).exists()]
+
+
+def with_sdk():
+    """Those of them that have an OpenAI SDK."""
+    return [language for language in wanted() if language != "c"]
 
 
 def script(language):
@@ -50,7 +56,7 @@ def install(language):
         if run != "alone" and _text(failure).startswith(run):
             raise AssertionError(_text(failure))
         stamp.unlink(missing_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
+        _empty(place)
         try:
             _run(language, place)
         except AssertionError as problem:
@@ -58,6 +64,15 @@ def install(language):
             raise
         stamp.write_text(digest, encoding="ascii")
     return place
+
+
+def _empty(place):
+    """But for what a toolchain keeps there."""
+    for path in place.iterdir() if place.is_dir() else ():
+        if path.is_dir() and not path.is_symlink() and path.name != "cache":
+            shutil.rmtree(path)
+        elif path.name != "cache":
+            path.unlink()
 
 
 def _run(language, place):
@@ -71,8 +86,9 @@ def _run(language, place):
 
 
 def _digest(language):
-    """A hash of all that it is made of."""
-    digest = hashlib.sha256()
+    """A hash of all that it is made of, and of the tool that makes it."""
+    tool = os.path.realpath(shutil.which(TOOLS[language]) or "/dev/null")
+    digest = hashlib.sha256(f"{tool} {os.stat(tool).st_mtime_ns}".encode())
     for top in (f"clients/{language}", *SOURCES[language]):
         for path in sorted(_files(ROOT / top)):
             data = path.read_bytes()
