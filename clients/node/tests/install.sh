@@ -22,6 +22,7 @@ npm pack --silent --pack-destination "$dest" "$here" >&2
 tarball=$(ls "$dest"/keybroker-*.tgz)
 
 # what the tests need, at the versions that package.json has; of the SDK the newest that this Node can run
+# shellcheck disable=SC2016 # JavaScript
 tools=$("$node" -p '
 	const { devDependencies } = require(process.argv[1]);
 	if (process.argv[2] >= 22) devDependencies.openai = "7.57.0";
