@@ -23,6 +23,8 @@ void keys_hurry(struct daemon *d);
 struct key *key_add_intent(struct daemon *d, const struct key_row *row);
 /* After a failure: again later, later each time. */
 void key_retry(struct key *k);
+/* Whose calls those for this key are, as in struct upstream_question. */
+int64_t key_party(const struct key *k);
 /* A POST of it has no answer: it is not deleted before that must have come. */
 void key_expect_late(struct key *k);
 /* Whatever happens to the wall clock: not within timing.burn_delete_ms from now. */

@@ -307,6 +307,11 @@ static void key_no_upstream(struct key *k)
 }
 
 void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn done)
+int64_t key_party(const struct key *k)
+{
+	return k->row.mode == PROFILE_DEDICATED ? k->row.uid + 1 : 0;
+}
+
 {
 	int r = -ENOTCONN;
 
@@ -315,8 +320,10 @@ void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn do
 	if (k->d->upstream)
 		r = upstream_start(
 			k->d->upstream,
-			&(struct upstream_question){
-				.op = op, .text = text, .deadline_boot_ms = k->call_deadline_ms },
+			&(struct upstream_question){ .op = op,
+						     .text = text,
+						     .deadline_boot_ms = k->call_deadline_ms,
+						     .party = key_party(k) },
 			done, k, &k->call);
 	else
 		json_text_free(text);

@@ -144,7 +144,8 @@ static void report_on_info(void *userdata, struct upstream_answer *a)
 static void report_ask(struct key *k)
 {
 	struct upstream_question question = { .op = LITELLM_INFO,
-					      .text = litellm_info_path(k->row.hash) };
+					      .text = litellm_info_path(k->row.hash),
+					      .party = key_party(k) };
 	struct upstream_answer none = { .litellm.kind = LITELLM_UNAVAILABLE };
 	int r;
 
