@@ -47,6 +47,9 @@ struct acquire {
 };
 TAILQ_HEAD(acquire_list, acquire);
 
+/* The dedicated key that is being made for this very acquire, sent before; NULL: none. */
+struct key *acquire_intent(const struct daemon *d, const struct request *r, const char *profile,
+			   const char *request_id);
 /* Finds or orders the key for it (op_acquire() has read and allowed it). */
 void acquire_start(struct acquire *a, const struct profile *p);
 
