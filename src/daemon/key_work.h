@@ -56,8 +56,12 @@ void key_extend(struct key *k);
 /* Does upstream still know it? Asked once per term for keys that were found in the store. */
 void key_check(struct key *k);
 /* What an answer of OK or GONE proves: why the key is dead, or NULL, and then when it expires by
- * our clock (0: never). */
-const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms);
+ * our clock (0: never; -1: it is over by LiteLLM's clock alone, which proves nothing). */
+const char *key_death(const struct key *k, const struct upstream_answer *a,
+		      int64_t *ret_expires_at_ms);
+/* As much of its life may be asked for at any time: it is not prolonged again to make up for less.
+ */
+int64_t key_reliable_ms(const struct key *k);
 /* Upstream has proven that it is dead: a shared profile gets another, a dedicated lease ends. */
 void key_died(struct key *k, const char *why);
 /* retire.c */

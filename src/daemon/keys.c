@@ -296,6 +296,7 @@ void keys_hurry(struct daemon *d)
 {
 	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
 		k->failures = 0;
+		k->extend_after_ms = 0;
 		key_drive_in(k, 0);
 	}
 }
@@ -306,12 +307,12 @@ static void key_no_upstream(struct key *k)
 	key_drive_in(k, k->d->config->timing.upstream_recheck_ms);
 }
 
-void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn done)
 int64_t key_party(const struct key *k)
 {
 	return k->row.mode == PROFILE_DEDICATED ? k->row.uid + 1 : 0;
 }
 
+void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn done)
 {
 	int r = -ENOTCONN;
 
