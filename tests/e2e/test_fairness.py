@@ -59,7 +59,7 @@ def test_uid_whose_leases_all_end_does_not_hold_up_another(broker, litellm):
 
 def test_uid_whose_keys_are_made_does_not_hold_up_its_own_deletions_and_another(broker, litellm):
     """A key that is taken away goes before those that are made."""
-    with Holder(broker, GREEDY) as ending, Holder(broker, OTHER) as other, broker.rpc() as storm:
+    with Holder(broker) as ending, Holder(broker, OTHER) as other, broker.rpc() as storm:
         old = ending.call("acquire", profile="process")["api_key"]
         other.call("whoami")
         litellm.fail(path="*", times=-1, delay_ms=100)
