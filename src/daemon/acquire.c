@@ -415,7 +415,32 @@ void acquire_restart_all(struct acquire_list *list)
 
 static bool acquire_is_enough(const struct acquire *a, const struct key *k)
 {
-	return key_remaining_ms(k, clock_now().wall_ms) >= a->min_valid_ms;
+	return key_remaining_ms(k, clock_now().wall_ms) >=
+	       MIN_OF(a->min_valid_ms, key_reliable_ms(k));
+}
+
+/* The key cannot be made to live longer now. */
+static void acquire_settle(struct acquire *a, struct key *key, enum proto_error code,
+			   const char *message)
+{
+	int64_t recheck = a->d->config->timing.upstream_recheck_ms;
+
+	if (key_remaining_ms(key, clock_now().wall_ms) > 0 && !a->min_valid_asked)
+		acquire_grant(a, key);
+	else
+		acquire_fail(a, code, code == PROTO_UPSTREAM_REFUSED ? -1 : recheck, message);
+}
+
+/* It was made or prolonged for this acquire, and lives shorter than asked for all the same. */
+static void acquire_disappoint(struct acquire *a, struct key *key)
+{
+	char message[160];
+
+	(void)snprintf(message, sizeof(message),
+		       "LiteLLM lets the key live for %lld s, and min_valid_ms asks for %lld s",
+		       (long long)key_remaining_ms(key, clock_now().wall_ms) / 1000,
+		       (long long)a->min_valid_ms / 1000);
+	acquire_settle(a, key, PROTO_UPSTREAM_REFUSED, message);
 }
 
 bool acquire_try(struct acquire *a, struct key *key)
@@ -429,6 +454,7 @@ bool acquire_try(struct acquire *a, struct key *key)
 void acquire_grant_all(struct acquire_list *list, struct key *key)
 {
 	struct acquire_list now = TAILQ_HEAD_INITIALIZER(now);
+	bool more = false;
 	struct acquire *a;
 
 	/* What is not good enough goes back to the list, so that list must not be the one that is
@@ -437,28 +463,28 @@ void acquire_grant_all(struct acquire_list *list, struct key *key)
 	TAILQ_FOREACH (a, &now, waiting)
 		a->list = &now;
 	while ((a = TAILQ_FIRST(&now))) {
-		if (a->extended || acquire_is_enough(a, key)) {
+		if (acquire_is_enough(a, key)) {
 			acquire_grant(a, key);
 			continue;
 		}
+		if (a->extended) {
+			acquire_disappoint(a, key);
+			continue;
+		}
 		acquire_leave(a);
-		a->extended = true; /* asked for once; a default wish then takes what there is */
+		a->extended = true; /* asked for once */
 		acquire_wait(a, &key->waiters);
-		key->extend_wanted = true;
+		key->extend_wanted = more = true;
 	}
-	if (key->extend_wanted)
+	if (more)
 		key_drive(key);
 }
 
-void acquire_settle_all(struct acquire_list *list, struct key *key, const char *message)
+void acquire_settle_all(struct acquire_list *list, struct key *key, enum proto_error code,
+			const char *message)
 {
-	int64_t left = key_remaining_ms(key, clock_now().wall_ms);
 	struct acquire *a;
 
 	while ((a = TAILQ_FIRST(list)))
-		if (left > 0 && !a->min_valid_asked)
-			acquire_grant(a, key);
-		else
-			acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE,
-				     a->d->config->timing.upstream_recheck_ms, message);
+		acquire_settle(a, key, code, message);
 }

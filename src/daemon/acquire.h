@@ -47,6 +47,9 @@ struct acquire {
 };
 TAILQ_HEAD(acquire_list, acquire);
 
+/* The dedicated key that is being made for this very acquire, sent before; NULL: none. */
+struct key *acquire_intent(const struct daemon *d, const struct request *r, const char *profile,
+			   const char *request_id);
 /* Finds or orders the key for it (op_acquire() has read and allowed it). */
 void acquire_start(struct acquire *a, const struct profile *p);
 
@@ -64,7 +67,8 @@ bool acquire_try(struct acquire *a, struct key *key);
 /* Grants `key` to all on a list that it is good enough for. */
 void acquire_grant_all(struct acquire_list *list, struct key *key);
 /* The key could not be prolonged: who did not insist gets it as it is, the others an error. */
-void acquire_settle_all(struct acquire_list *list, struct key *key, const char *message);
+void acquire_settle_all(struct acquire_list *list, struct key *key, enum proto_error code,
+			const char *message);
 /* What they wait for has come to nothing: each is started again as if it had just arrived. */
 void acquire_restart_all(struct acquire_list *list);
 /* It was answered: frees it. */

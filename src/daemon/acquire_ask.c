@@ -66,24 +66,31 @@ static void acquire_intent_row(struct acquire *a, const struct profile *p, struc
 
 /* An intent without a waiter is for whoever of its uid comes back with its request_id: that process
  * may have restarted. */
-static bool acquire_is_same_process(const struct acquire *a, const struct acquire *waiting)
+static bool acquire_is_same_process(const struct peer *p, const struct acquire *waiting)
 {
-	const struct peer *p = request_peer(a->request);
 	const struct peer *w = waiting ? request_peer(waiting->request) : p;
 
 	return p->pid == w->pid && p->start_time == w->start_time;
 }
 
+struct key *acquire_intent(const struct daemon *d, const struct request *r, const char *profile,
+			   const char *request_id)
+{
+	const struct peer *p = request_peer(r);
+	struct key *k =
+		request_id[0] ? keys_find_intent(d->keys, p->uid, profile, request_id) : NULL;
+
+	return k && acquire_is_same_process(p, TAILQ_FIRST(&k->waiters)) ? k : NULL;
+}
+
 static void acquire_dedicated(struct acquire *a, const struct profile *p)
 {
 	struct daemon *d = a->d;
-	struct key *k = a->request_id[0] ? keys_find_intent(d->keys, request_peer(a->request)->uid,
-							    a->profile, a->request_id)
-					 : NULL;
+	struct key *k = acquire_intent(d, a->request, a->profile, a->request_id);
 	struct key_row row;
 	struct change *c;
 
-	if (k && acquire_is_same_process(a, TAILQ_FIRST(&k->waiters))) {
+	if (k) {
 		acquire_wait(a, &k->waiters);
 		key_drive(k);
 		return;

@@ -17,6 +17,7 @@
  * much each time. */
 #define EXTEND_DEFAULT "30d"
 #define EXTEND_DEFAULT_MS (INT64_C(30) * 24 * 3600 * 1000)
+#define EXTEND_LOSS_MAX_MS 60000
 
 const char *key_duration(const struct key *k, char buf[DURATION_SIZE], int64_t *ret_ms)
 {
@@ -75,17 +76,32 @@ void key_died(struct key *k, const char *why)
 	key_retire(k, 0, why);
 }
 
-const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms)
+/*
+ * A Date that some proxy has kept, or a clock of LiteLLM's that was set for a moment, ends no key:
+ * its end must be over by our clock too, or by what was known of it before.
+ */
+static bool extend_is_over(const struct key *k, int64_t by_their_date_ms, int64_t as_written_ms)
+{
+	int64_t known = k->row.expires_at_ms;
+	int64_t now = extend_now();
+
+	return by_their_date_ms <= now && (as_written_ms <= now || (known && known <= now));
+}
+
+const char *key_death(const struct key *k, const struct upstream_answer *a,
+		      int64_t *ret_expires_at_ms)
 {
 	const struct litellm_key *found = &a->litellm.key;
+	int64_t end;
 
 	if (a->litellm.kind == LITELLM_GONE)
 		return "upstream does not know it";
 	if (found->blocked)
 		return "blocked upstream";
-	*ret_expires_at_ms = found->expires_at_ms ? found->expires_at_ms + a->clock_offset_ms : 0;
-	if (*ret_expires_at_ms && *ret_expires_at_ms <= extend_now())
+	end = found->expires_at_ms ? found->expires_at_ms + a->clock_offset_ms : 0;
+	if (end && extend_is_over(k, end, found->expires_at_ms))
 		return "expired";
+	*ret_expires_at_ms = end && end <= extend_now() ? -1 : end;
 	return NULL;
 }
 
@@ -136,14 +152,53 @@ static void extend_store(struct key *k, int64_t expires_at_ms, const char *event
 	change_submit(c);
 }
 
-/* Upstream cannot be asked: what is still good is served, and the rest is told to come back. */
-static void extend_failed(struct key *k, const char *message)
+static void extend_settle(struct key *k, const char *message)
 {
 	if (k->extend_wanted)
-		acquire_settle_all(&k->waiters, k, message);
+		acquire_settle_all(&k->waiters, k, k->extend_error, message);
 	k->extend_wanted = false;
+}
+
+/* It was not prolonged: what is still good is served, and the rest is told so. */
+static void extend_failed(struct key *k, enum proto_error code, const char *message)
+{
+	k->extend_error = code;
+	k->extend_after_ms = clock_now().boot_ms + k->d->config->timing.upstream_recheck_ms / 8;
+	extend_settle(k, message);
 	log_warning("profile %s: a key could not be prolonged: %s", k->row.profile, message);
 	key_retry(k);
+}
+
+/*
+ * Neither who asks for more and more nor an upstream that gives less than it was asked for makes
+ * this a loop. What is due again at once is so ever later, yet before its end.
+ */
+static void extend_pace(struct key *k, int64_t left_ms)
+{
+	const struct timing *t = &k->d->config->timing;
+	int64_t pause = t->upstream_recheck_ms;
+	char text[DURATION_SIZE];
+	int64_t life;
+
+	(void)extend_duration(k, text, &life);
+	if (left_ms > MAX_OF(life / 3, t->extend_floor_ms)) {
+		k->failures = 0;
+	} else {
+		pause = MIN_OF(pause << MIN_OF(k->failures, 10U), left_ms / 2);
+		pause = MAX_OF(pause, t->upstream_recheck_ms / 8);
+		k->failures++;
+	}
+	k->extend_error = PROTO_UPSTREAM_REFUSED;
+	k->extend_after_ms = clock_now().boot_ms + pause;
+}
+
+int64_t key_reliable_ms(const struct key *k)
+{
+	char text[DURATION_SIZE];
+	int64_t life;
+
+	(void)extend_duration(k, text, &life);
+	return life - MIN_OF(life / 10, EXTEND_LOSS_MAX_MS);
 }
 
 /* Revoked or found dead while the call was under way: it goes its way to the end. */
@@ -164,17 +219,18 @@ static void extend_on_info(void *userdata, struct upstream_answer *a)
 	if (extend_is_pointless(k))
 		return;
 	if (a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE)
-		death = key_death(a, &expires_at_ms);
+		death = key_death(k, a, &expires_at_ms);
 	else {
-		extend_failed(k, a->litellm.message);
+		extend_failed(k, PROTO_UPSTREAM_UNAVAILABLE, a->litellm.message);
 		return;
 	}
 	if (death) {
 		key_died(k, death);
 	} else if (expires_at_ms != 0 && expires_at_ms <= k->row.expires_at_ms) {
-		extend_failed(k, "upstream accepted it but the key ends when it did before");
+		extend_failed(k, PROTO_UPSTREAM_REFUSED,
+			      "upstream accepted it but the key ends when it did before");
 	} else {
-		k->failures = 0;
+		extend_pace(k, expires_at_ms ? expires_at_ms - extend_now() : INT64_MAX);
 		extend_store(k, expires_at_ms, "extend");
 	}
 }
@@ -190,7 +246,20 @@ static void extend_on_update(void *userdata, struct upstream_answer *a)
 	if (a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE)
 		key_call(k, LITELLM_INFO, litellm_info_path(k->row.hash), extend_on_info);
 	else
-		extend_failed(k, a->litellm.message);
+		extend_failed(k,
+			      a->litellm.kind == LITELLM_REFUSED ? PROTO_UPSTREAM_REFUSED
+								 : PROTO_UPSTREAM_UNAVAILABLE,
+			      a->litellm.message);
+}
+
+/* Due or wanted, but it was tried a moment ago. */
+static void extend_later(struct key *k, int64_t boot_ms)
+{
+	extend_settle(k, "LiteLLM was asked a moment ago to prolong the key, which does not live "
+			 "as long as min_valid_ms asks for");
+	key_drive_in(k, k->extend_after_ms - boot_ms);
+	if (k->recheck_at_ms)
+		key_drive_in(k, k->recheck_at_ms - boot_ms);
 }
 
 void key_extend(struct key *k)
@@ -206,6 +275,10 @@ void key_extend(struct key *k)
 		return;
 	}
 	if (due != INT64_MAX && (k->extend_wanted || now >= due)) {
+		if (boot < k->extend_after_ms) {
+			extend_later(k, boot);
+			return;
+		}
 		const char *duration = extend_duration(k, text, &life);
 
 		key_call(k, LITELLM_UPDATE, litellm_update_body(k->row.hash, duration, NULL),
@@ -222,22 +295,23 @@ void key_extend(struct key *k)
 static void extend_on_check(void *userdata, struct upstream_answer *a)
 {
 	struct key *k = userdata;
-	int64_t expires_at_ms = 0;
-	const char *death;
+	int64_t expires_at_ms = -1;
+	const char *death = NULL;
 
 	k->call = NULL;
 	k->checked = true;
 	k->recheck_at_ms = 0;
 	if (extend_is_pointless(k))
 		return;
-	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
+	if (a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE)
+		death = key_death(k, a, &expires_at_ms);
+	if (!death && expires_at_ms < 0) {
 		/* Proves nothing: the key is kept and handed out, and asked about again. */
 		k->recheck_at_ms = clock_now().boot_ms + k->d->config->timing.upstream_recheck_ms;
 		extend_serve_profile(k); /* before a rename that upstream may hold up as well */
 		key_drive(k);
 		return;
 	}
-	death = key_death(a, &expires_at_ms);
 	if (death)
 		key_died(k, death);
 	else if (expires_at_ms != k->row.expires_at_ms)

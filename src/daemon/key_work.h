@@ -23,6 +23,8 @@ void keys_hurry(struct daemon *d);
 struct key *key_add_intent(struct daemon *d, const struct key_row *row);
 /* After a failure: again later, later each time. */
 void key_retry(struct key *k);
+/* Whose calls those for this key are, as in struct upstream_question. */
+int64_t key_party(const struct key *k);
 /* A POST of it has no answer: it is not deleted before that must have come. */
 void key_expect_late(struct key *k);
 /* Whatever happens to the wall clock: not within timing.burn_delete_ms from now. */
@@ -54,8 +56,12 @@ void key_extend(struct key *k);
 /* Does upstream still know it? Asked once per term for keys that were found in the store. */
 void key_check(struct key *k);
 /* What an answer of OK or GONE proves: why the key is dead, or NULL, and then when it expires by
- * our clock (0: never). */
-const char *key_death(const struct upstream_answer *a, int64_t *ret_expires_at_ms);
+ * our clock (0: never; -1: it is over by LiteLLM's clock alone, which proves nothing). */
+const char *key_death(const struct key *k, const struct upstream_answer *a,
+		      int64_t *ret_expires_at_ms);
+/* As much of its life may be asked for at any time: it is not prolonged again to make up for less.
+ */
+int64_t key_reliable_ms(const struct key *k);
 /* Upstream has proven that it is dead: a shared profile gets another, a dedicated lease ends. */
 void key_died(struct key *k, const char *why);
 /* retire.c */

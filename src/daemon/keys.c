@@ -296,6 +296,7 @@ void keys_hurry(struct daemon *d)
 {
 	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
 		k->failures = 0;
+		k->extend_after_ms = 0;
 		key_drive_in(k, 0);
 	}
 }
@@ -304,6 +305,11 @@ static void key_no_upstream(struct key *k)
 {
 	log_error("profile %s: no upstream is configured", k->row.profile);
 	key_drive_in(k, k->d->config->timing.upstream_recheck_ms);
+}
+
+int64_t key_party(const struct key *k)
+{
+	return k->row.mode == PROFILE_DEDICATED ? k->row.uid + 1 : 0;
 }
 
 void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn done)
@@ -315,8 +321,10 @@ void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn do
 	if (k->d->upstream)
 		r = upstream_start(
 			k->d->upstream,
-			&(struct upstream_question){
-				.op = op, .text = text, .deadline_boot_ms = k->call_deadline_ms },
+			&(struct upstream_question){ .op = op,
+						     .text = text,
+						     .deadline_boot_ms = k->call_deadline_ms,
+						     .party = key_party(k) },
 			done, k, &k->call);
 	else
 		json_text_free(text);

@@ -17,7 +17,6 @@
 #include "daemon/upstream.h"
 
 struct daemon;
-struct event;
 struct keys;
 struct audit_row;
 struct report;
@@ -68,11 +67,13 @@ struct key {
 	unsigned burn_tries;
 	int64_t call_deadline_ms; /* boot time: the next call makes no attempt after it; 0: none */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
+	int64_t extend_after_ms;  /* boot time: not prolonged again before */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
 	bool trusted;	   /* whoever led until a moment ago served it: so do we meanwhile */
 	unsigned failures; /* in a row, of what is being done */
-	struct acquire_list waiters; /* requests that wait for this very key */
+	enum proto_error extend_error; /* for who insists on more life meanwhile */
+	struct acquire_list waiters;   /* requests that wait for this very key */
 	UT_hash_handle by_id;
 };
 

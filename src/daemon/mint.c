@@ -129,6 +129,18 @@ static void mint_begin_anew(struct key *k)
 		shared_drive(s);
 }
 
+/* One that this leader began was blocked by somebody else, and so might be the next. */
+static void mint_blocked(struct key *k)
+{
+	bool inherited = k->row.term != 0 && k->row.term != k->d->term; /* the store's; ours is 0 */
+
+	if (inherited)
+		mint_begin_anew(k);
+	else
+		key_mint_failed(k, PROTO_UPSTREAM_REFUSED,
+				"LiteLLM calls the key blocked that it has just made");
+}
+
 /* Somebody still waits: lease and key become real together. Nobody: the fresh key goes at once. */
 static void mint_resolve(void *userdata)
 {
@@ -211,7 +223,7 @@ static void mint_on_info(void *userdata, struct upstream_answer *a)
 			key_mint_failed(k, PROTO_INTERNAL,
 					"upstream holds another key in its place");
 		else if (a->litellm.key.blocked)
-			mint_begin_anew(k);
+			mint_blocked(k);
 		else if (!mint_correct(k, a))
 			mint_done(k, a);
 		return;

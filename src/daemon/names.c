@@ -246,7 +246,8 @@ static void names_on_renamed(void *userdata, struct upstream_answer *a)
 	FAIL_POINT("rotate.after_rename");
 	if (a->litellm.kind == LITELLM_UNAVAILABLE || a->litellm.kind == LITELLM_UNAUTHORIZED) {
 		if (k->extend_wanted) /* nor can it be prolonged now */
-			acquire_settle_all(&k->waiters, k, a->litellm.message);
+			acquire_settle_all(&k->waiters, k, PROTO_UPSTREAM_UNAVAILABLE,
+					   a->litellm.message);
 		k->extend_wanted = false;
 		if (k->shared && k->shared->next) /* which waits for the name */
 			shared_trouble(k->shared, a->litellm.kind == LITELLM_UNAUTHORIZED,

@@ -192,8 +192,9 @@ static struct acquire *op_acquire_new(struct daemon *d, struct request *r,
 
 /* Does the uid still have room for this? Ends the request if not. */
 static bool op_acquire_has_room(struct daemon *d, struct request *r, const struct profile *profile,
-				const struct rule *rule, bool watched)
+				const struct rule *rule, const struct acquire_params *p)
 {
+	bool watched = lease_bind_from_name(p->bind) == LEASE_PROCESS;
 	struct account *account = request_account(r);
 	int64_t leases = rule->max_leases >= 0 ? rule->max_leases : d->config->max_leases;
 	bool own = rule->mints_per_minute >= 0;
@@ -214,6 +215,7 @@ static bool op_acquire_has_room(struct daemon *d, struct request *r, const struc
 		return false;
 	}
 	if (profile->mode == PROFILE_DEDICATED &&
+	    !acquire_intent(d, r, profile->name, p->request_id) && /* a repeat: its mint is paid */
 	    !account_take_mint(account, own ? rule->name : NULL, mints, clock_now().boot_ms,
 			       &wait)) {
 		request_fail(r, PROTO_LIMIT_EXCEEDED, wait,
@@ -275,8 +277,7 @@ static void op_acquire_checked(struct daemon *d, struct request *r, struct acqui
 			     turn_why(STORE_E_FULL, "the access", why));
 		return;
 	}
-	if (!l && !op_acquire_has_room(d, r, profile, v.rule,
-				       lease_bind_from_name(p->bind) == LEASE_PROCESS))
+	if (!l && !op_acquire_has_room(d, r, profile, v.rule, p))
 		return;
 	a = op_acquire_new(d, r, p, profile, v.rule);
 	if (!l && holder_fd >= 0) { /* an old lease's process is watched already */

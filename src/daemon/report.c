@@ -113,7 +113,12 @@ static struct report_answer report_judge(struct key *k, const struct upstream_an
 {
 	static const struct report_answer alive = { "alive", NULL },
 					  unknown = { "unknown",
-						      "LiteLLM cannot say; nothing is proved" };
+						      "LiteLLM cannot say; nothing is proved" },
+					  clocks = {
+						  "unknown",
+						  "it has expired by LiteLLM's clock, but not by "
+						  "this one; nothing is proved"
+					  };
 	int64_t expires_at_ms = 0;
 	const char *death;
 
@@ -121,9 +126,9 @@ static struct report_answer report_judge(struct key *k, const struct upstream_an
 		return report_dead; /* revoked meanwhile */
 	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE)
 		return unknown;
-	death = key_death(a, &expires_at_ms);
+	death = key_death(k, a, &expires_at_ms);
 	if (!death)
-		return alive;
+		return expires_at_ms < 0 ? clocks : alive;
 	report_died(k, death);
 	return (struct report_answer){ report_dead.state, death };
 }
@@ -144,7 +149,8 @@ static void report_on_info(void *userdata, struct upstream_answer *a)
 static void report_ask(struct key *k)
 {
 	struct upstream_question question = { .op = LITELLM_INFO,
-					      .text = litellm_info_path(k->row.hash) };
+					      .text = litellm_info_path(k->row.hash),
+					      .party = key_party(k) };
 	struct upstream_answer none = { .litellm.kind = LITELLM_UNAVAILABLE };
 	int r;
 

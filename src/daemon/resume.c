@@ -35,7 +35,9 @@ static void resume_look_again(struct daemon *d)
 		next = keys_next(k);
 		if (k->row.state == KEY_LIVE)
 			k->checked = false;
-		k->drive_at_ms = 0; /* its timer counted other seconds */
+		else if (k->row.state == KEY_RETIRING)
+			k->recheck_at_ms = 1; /* now, if a lease holds it */
+		k->drive_at_ms = 0;	      /* its timer counted other seconds */
 		key_drive(k);
 	}
 }

@@ -21,12 +21,13 @@
 #include "base/secret.h"
 #include "core/retry.h"
 #include "core/timing.h"
+#include "daemon/places.h"
 #include "io/http.h"
 
 #define UPSTREAM_CLOCK_NOISE_MS 2000 /* a Date has whole seconds and has travelled */
 
-/* On upstream.calls until its callback or its cancellation. Waits for its timer or for its HTTP
- * call, never for both. */
+/* On upstream.calls until its callback or its cancellation. Waits for its timer, for a place or for
+ * its HTTP call: for one of them. */
 struct upstream_call {
 	LIST_ENTRY(upstream_call) link;
 	struct upstream *upstream;
@@ -38,7 +39,9 @@ struct upstream_call {
 	void *userdata;
 	struct event *timer;
 	struct http_call *http; /* the attempt under way, or NULL */
-	int64_t attempts;	/* made so far */
+	struct place place;	/* to make an attempt in */
+	int64_t party;
+	int64_t attempts; /* made so far */
 	bool probe;
 	bool aborted; /* upstream is another one now: ends at its timer */
 	bool outage;  /* the last attempt failed as it does when upstream is down */
@@ -59,6 +62,7 @@ struct upstream {
 	struct breaker breaker;
 	enum litellm_op outage_op; /* of the call that opened the breaker */
 	LIST_HEAD(, upstream_call) calls;
+	struct places *places; /* one for each HTTP connection */
 	bool reachable;
 	int64_t changed_at_ms; /* wall time of the last change of `reachable`; 0: not asked yet */
 	int64_t said_at_ms;    /* boot time at which the log last heard of a failure; 0: never */
@@ -76,6 +80,7 @@ int upstream_new(struct upstream **ret, struct event_base *base, const struct ti
 	u->timing = timing;
 	u->fence = fence;
 	u->userdata = userdata;
+	u->places = places_new(HTTP_CONNECTIONS_MAX);
 	u->reachable = true;
 	*ret = u;
 	return 0;
@@ -92,8 +97,26 @@ static void upstream_call_free(struct upstream_call *call)
 	free(call);
 }
 
+/* The timer is the only way into a call, so that nothing happens within its starter. */
+static void upstream_call_in(struct upstream_call *call, int64_t ms)
+{
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+	if (evtimer_add(call->timer, &tv) < 0)
+		abort(); /* out of memory, as in xcalloc() */
+}
+
+static void upstream_leave_place(struct upstream_call *call)
+{
+	struct place *next = place_leave(call->upstream->places, &call->place);
+
+	if (next)
+		upstream_call_in(CONTAINER_OF(next, struct upstream_call, place), 0);
+}
+
 void upstream_cancel(struct upstream_call *call)
 {
+	upstream_leave_place(call);
 	if (call->probe)
 		breaker_abandoned(&call->upstream->breaker);
 	LIST_REMOVE(call, link);
@@ -106,19 +129,11 @@ void upstream_free(struct upstream *u)
 		return;
 	while (!LIST_EMPTY(&u->calls))
 		upstream_cancel(LIST_FIRST(&u->calls));
+	places_free(u->places);
 	http_free(u->http);
 	free(u->url);
 	secret_free(u->master);
 	free(u);
-}
-
-/* The timer is the only way into a call, so that nothing happens within its starter. */
-static void upstream_call_in(struct upstream_call *call, int64_t ms)
-{
-	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-	if (evtimer_add(call->timer, &tv) < 0)
-		abort(); /* out of memory, as in xcalloc() */
 }
 
 /* Its upstream is gone: what was on its way there may have arrived. */
@@ -130,6 +145,7 @@ static void upstream_abort(struct upstream_call *call)
 	}
 	call->probe = false;
 	call->aborted = true;
+	upstream_leave_place(call);
 	upstream_call_in(call, 0);
 }
 
@@ -221,6 +237,7 @@ static void upstream_finish(struct upstream_call *call)
 {
 	struct upstream *u = call->upstream;
 
+	upstream_leave_place(call);
 	LIST_REMOVE(call, link);
 	if (call->attempts > 0 && !call->aborted)
 		upstream_learn(u, call);
@@ -261,6 +278,7 @@ static bool upstream_again(struct upstream_call *call)
 	pause = retry_pause_ms(t, call->attempts, a->retry_after_ms, random);
 	if (upstream_is_late(call, clock_now().boot_ms + pause))
 		return false;
+	upstream_leave_place(call);
 	upstream_call_in(call, pause);
 	return true;
 }
@@ -376,11 +394,24 @@ static bool upstream_may_send(struct upstream_call *call)
 	return true;
 }
 
+/* Is it on the queue for a place now? What would not be asked at all needs none. */
+static bool upstream_must_wait(struct upstream_call *call)
+{
+	const struct upstream *u = call->upstream;
+
+	if (call->place.taken || call->aborted || !u->http)
+		return false;
+	if (call->attempts == 0 && breaker_remaining_ms(&u->breaker, clock_now().boot_ms) > 0)
+		return false;
+	return !place_take(u->places, &call->place, call->party,
+			   call->op == LITELLM_DELETE || call->op == LITELLM_BLOCK);
+}
+
 static void upstream_on_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	(void)fd;
 	(void)what;
-	if (upstream_may_send(userdata))
+	if (!upstream_must_wait(userdata) && upstream_may_send(userdata))
 		upstream_send(userdata);
 }
 
@@ -400,6 +431,7 @@ int upstream_start(struct upstream *u, const struct upstream_question *question,
 	call->text = question->text;
 	call->asked_alias = xstrdup(question->asked_alias);
 	call->deadline_boot_ms = question->deadline_boot_ms;
+	call->party = question->party;
 	call->done = done;
 	call->userdata = userdata;
 	LIST_INSERT_HEAD(&u->calls, call, link);

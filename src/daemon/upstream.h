@@ -1,6 +1,7 @@
 /*
  * Calls of LiteLLM's admin API with everything around one HTTP exchange: the fence before each send
- * and retry, attempts with jittered back-off, Retry-After, the breaker. One final answer per call.
+ * and retry, attempts with jittered back-off, Retry-After, the breaker; and many calls of one uid
+ * don't hold up those of another. One final answer per call.
  */
 #pragma once
 
@@ -54,6 +55,7 @@ struct upstream_question {
 	char *text; /* body (POST) or path with its query (GET), as core/litellm.h makes them */
 	const char *asked_alias;  /* as litellm_judge(); copied */
 	int64_t deadline_boot_ms; /* no repeat starts after it; 0: as many as timing says */
+	int64_t party; /* whose calls take turns with those of others: uid + 1; 0: no uid's */
 };
 
 /*

@@ -16,8 +16,6 @@
 #include "io/http_call.h"
 #include "io/http_memory.h"
 
-#define HTTP_CONNECTIONS_MAX 8L
-
 /* One socket that curl waits for. Owned by the http object; curl keeps the pointer. */
 struct http_socket {
 	LIST_ENTRY(http_socket) link;
@@ -203,9 +201,9 @@ static CURLMcode http_configure(struct http *h)
 		c = curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
 	if (!c)
 		c = curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
-				      HTTP_CONNECTIONS_MAX);
+				      (long)HTTP_CONNECTIONS_MAX);
 	if (!c)
-		c = curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, HTTP_CONNECTIONS_MAX);
+		c = curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)HTTP_CONNECTIONS_MAX);
 	return c;
 }
 

@@ -17,6 +17,7 @@ struct http;
 struct http_call;
 
 #define HTTP_BODY_MAX ((size_t)4 << 20)
+#define HTTP_CONNECTIONS_MAX 8 /* more calls than that wait for each other */
 
 enum http_failure {
 	HTTP_ANSWERED,	/* status and body are there */

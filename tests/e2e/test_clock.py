@@ -127,6 +127,19 @@ def test_shared_keys_are_asked_about_again_after_a_jump(make_broker, litellm, cl
     assert broker.acquire(bind="ttl")["api_key"] == key and litellm.chat(key)[0] == 200
 
 
+def test_retiring_key_that_a_fixed_lease_holds_is_prolonged_after_the_clock_was_set_back(make_broker, litellm, clock):
+    broker = make_broker(env={**clock.env, "LITELLM_SERVICE_KEY_DURATION": "6s"},
+                         timing={**TICK, "duration_min_ms": 1000, "extend_floor_ms": 3000, "grace_ms": 500}).start()
+    broker.wait_ready()
+    with Holder(broker) as holder:
+        key = holder.call("acquire", refreshable=False)["api_key"]
+        broker.admin("rotate", profile="service")
+        litellm.clear_calls()
+        clock.set(-HOUR)
+        stays(lambda: litellm.chat(key)[0] == 200, 7)
+    wait_gone(litellm, key)
+
+
 def test_small_corrections_of_the_clock_change_nothing(make_broker, litellm, clock):
     broker = start(make_broker, clock)
     litellm.clear_calls()

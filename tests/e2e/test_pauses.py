@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.broker import FAST, key_hash
+from harness.broker import FAST, key_hash, rule_all
 from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.upstream import accounted_for, ours
@@ -76,9 +76,9 @@ def test_keys_that_look_expired_at_once_are_made_ever_less_often(make_broker, li
         broker.stop()
 
 
-def _granted(broker):
+def _granted(broker, **params):
     try:
-        return broker.acquire(bind="ttl", timeout_ms=500)
+        return broker.acquire(bind="ttl", timeout_ms=500, **params)
     except RpcError:
         return None
 
@@ -118,6 +118,31 @@ def test_fresh_key_that_dies_once_is_replaced_at_once(make_broker, litellm):
     litellm.admin("POST", "/key/delete", {"keys": [key_hash(old["api_key"])]})
     broker.start()
     assert broker.acquire(bind="ttl", timeout_ms=3000)["generation"] == 2
+
+
+@pytest.mark.parametrize("settings", ["mode = shared", "mode = dedicated pool = 2", "mode = dedicated"])
+def test_keys_that_look_blocked_at_once_are_made_ever_less_often(make_broker, litellm, settings):
+    """Each is burned, and stays upstream for a while."""
+    def blocked(path, answer):
+        if path == "/key/info":
+            answer["info"]["blocked"] = True
+    with Proxy(litellm) as proxy:
+        proxy.change = blocked
+        config = f'profile "p" {{ {settings.replace(" pool", chr(10) + "pool")}\n models = {{ "gpt-5" }}\n alias = "p-%{{profile}}" }}\n'
+        broker = make_broker(upstream=proxy, config=config + rule_all(), timing=FAST).start()
+        if "pool" not in settings:
+            with pytest.raises(RpcError) as refusal:
+                broker.acquire(profile="p", bind="ttl")
+            assert refusal.value.code == "upstream_refused" and "blocked" in refusal.value.text
+        elapse(2.5)
+        assert broker.count("SELECT count(*) FROM key") <= 12, proxy.counts
+        if settings == "mode = dedicated":
+            assert broker.count("SELECT count(*) FROM key") == 1, "one acquire, one key"
+        proxy.change = lambda path, answer: None
+        broker.admin("reload")
+        reply = wait_until(lambda: _granted(broker, profile="p"), what="a key, since upstream is well again")
+        assert litellm.chat(reply["api_key"])[0] == 200
+        broker.stop()
 
 
 # --- refused ---

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from harness.broker import FAST, key_hash
+from harness.broker import FAST, key_hash, rule_all
+from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.upstream import row_of
 from harness.wait import wait_until
@@ -123,3 +124,79 @@ def test_min_valid_that_upstream_cannot_give_now_waits_and_says_so(make_broker, 
     with pytest.raises(RpcError) as refusal:
         broker.acquire(min_valid_ms=400000, timeout_ms=500)
     assert refusal.value.code == "upstream_unavailable"
+
+
+# --- an upstream that gives less than it is asked for, and callers that ask for more and more ---
+
+QUARTER = 'profile "{0}" {{ mode = {0} models = {{ "gpt-5" }} alias = "{0}-%{{pid}}" duration = "15m" }}\n'
+BOTH = QUARTER.format("dedicated") + QUARTER.format("shared").replace("-%{pid}", "") + rule_all()
+
+
+def ending_within(seconds):
+    """For Proxy.change: no key is said to live longer."""
+    def change(path, answer):
+        if path == "/key/info" and answer["info"].get("expires"):
+            last = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+            if datetime.datetime.fromisoformat(answer["info"]["expires"].replace("Z", "+00:00")) > last:
+                answer["info"]["expires"] = last.isoformat()
+    return change
+
+
+def test_key_that_stays_due_is_prolonged_ever_later(make_broker, litellm):
+    with Proxy(litellm) as proxy:
+        proxy.change = ending_within(200)  # a third of its life, 300 s, is what makes it due
+        broker = make_broker(upstream=proxy, config=BOTH, timing={**FAST, "upstream_recheck_ms": 400}).start()
+        broker.wait_ready("shared")
+        wait_until(lambda: len(broker.audit(event="extend")) >= 2, what="more than one prolongation")
+        proxy.counts.clear()
+        time.sleep(3)  # how much is done in it is what counts: 0.8 s, then 1.6 s
+        assert proxy.counts["/key/update"] <= 4, proxy.counts
+        broker.stop()
+
+
+@pytest.mark.parametrize("profile", ["shared", "dedicated"])
+def test_key_that_lives_shorter_than_was_insisted_on_is_not_handed_out(make_broker, litellm, profile):
+    with Proxy(litellm) as proxy:
+        broker = make_broker(upstream=proxy, config=BOTH).start()
+        broker.wait_ready("shared")
+        proxy.change = ending_within(60)
+        broker.restart()
+        broker.wait_ready("shared")
+        with pytest.raises(RpcError) as refusal:
+            broker.acquire(profile=profile, min_valid_ms=600000, bind="ttl")
+        assert refusal.value.code == "upstream_refused" and "min_valid_ms" in refusal.value.text
+        assert not broker.rows("SELECT id FROM lease")
+        assert broker.acquire(profile=profile, bind="ttl")["expires_at_ms"] / 1000 < time.time() + 61, "who does not insist"
+        broker.stop()
+
+
+def test_loop_of_wishes_for_the_whole_life_asks_upstream_no_more(make_broker, litellm):
+    broker = make_broker(config=BOTH).start()
+    broker.wait_ready("shared")
+    litellm.clear_calls()
+    with broker.rpc() as connection:
+        for profile in ("shared", "dedicated"):
+            lease = connection.call("acquire", profile=profile, min_valid_ms=900000, bind="ttl")["lease"]
+            for _ in range(100):
+                reply = connection.call("acquire", lease=lease, min_valid_ms=900000)
+                assert reply["expires_at_ms"] / 1000 > time.time() + 800
+    assert litellm.calls("/key/update") == []
+
+
+def test_loop_of_wishes_that_upstream_does_not_fulfil_asks_it_seldom(make_broker, litellm):
+    with Proxy(litellm) as proxy:
+        broker = make_broker(upstream=proxy, config=BOTH).start()
+        broker.wait_ready("shared")
+        proxy.change = ending_within(400)
+        with broker.rpc() as connection:
+            broker.restart()
+            broker.wait_ready("shared")
+        with broker.rpc() as connection:
+            lease = connection.call("acquire", profile="shared", bind="ttl")["lease"]
+            proxy.counts.clear()
+            for _ in range(100):
+                with pytest.raises(RpcError) as refusal:
+                    connection.call("acquire", lease=lease, min_valid_ms=800000)
+                assert refusal.value.code == "upstream_refused"
+        assert proxy.counts["/key/update"] <= 2, proxy.counts
+        broker.stop()

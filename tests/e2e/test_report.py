@@ -5,6 +5,7 @@ import os
 import pytest
 
 from harness.broker import DROPIN, FAST, key_hash, rule_all
+from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.upstream import row_of, wait_gone
 from harness.wait import stays, wait_until
@@ -63,6 +64,26 @@ def test_key_that_expired_upstream_is_dead(make_broker, litellm):
         wait_until(lambda: litellm.chat(old["api_key"])[0] == 401, what="its expiry")
     assert broker.call("report", lease=old["lease"]) == {"lease": old["lease"], "state": "dead", "why": "expired"}
     assert broker.acquire(lease=old["lease"])["generation"] == 2
+
+
+@pytest.mark.parametrize("profile", ["service", "process"])
+def test_date_that_is_wrong_proves_no_death(make_broker, litellm, profile):
+    """Some proxy has another clock; the key's end is an hour before its Date, and a quarter after now."""
+    durations = {"LITELLM_SERVICE_KEY_DURATION": "15m", "LITELLM_KEY_DURATION": "15m"}
+    with Proxy(litellm) as proxy:
+        broker = make_broker(upstream=proxy, env=durations, timing=QUICK).start()
+        broker.wait_ready()
+        reply = broker.acquire(profile=profile)
+        proxy.skew = 3600
+        answer = broker.call("report", lease=reply["lease"], status=401)
+        assert answer["state"] == "unknown" and "clock" in answer["why"]
+        broker.restart()
+        wait_until(lambda: broker.admin("status")["keys"]["live"] >= 1 and proxy.counts["/key/info"] >= 4, what="its check")
+        proxy.skew = 0
+        again = broker.acquire(lease=reply["lease"])
+        assert again["api_key"] == reply["api_key"] and litellm.chat(reply["api_key"])[0] == 200
+        assert broker.audit(event="report") == broker.audit(event="retire") == []
+        broker.stop()
 
 
 def test_living_key_is_alive_and_stays(asked, litellm):

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.broker import FAST
+from harness.broker import FAST, rule_all
 from harness.holder import Holder
 from harness.rpc import RpcError
 from harness.upstream import ours
@@ -71,3 +71,20 @@ def test_two_processes_with_one_request_id_keep_living_keys(make_broker, litellm
         assert len(issued) == keys and all(litellm.chat(key)[0] == 200 for key in issued)
         wait_until(lambda: broker.count("SELECT count(*) FROM key WHERE state = 'live' AND mode = 'dedicated'") == keys,
                    what="no key without a lease")
+
+
+def test_repeats_during_the_mint_are_not_charged_as_more(make_broker, litellm):
+    broker = make_broker(config="limits { mints_per_minute = 1 }\n" + rule_all()).start()
+    broker.wait_ready()
+    litellm.clear_calls()
+    litellm.fail(path="/key/generate", delay_ms=1000)
+    for _ in range(3):
+        with broker.rpc() as connection:  # which ends before the answer
+            number = connection.send("acquire", profile="process", bind="ttl", request_id="same")
+            wait_until(lambda: litellm.calls("/key/generate"), what="the mint")
+            assert not connection.has_reply(number)
+    assert litellm.chat(broker.acquire(profile="process", bind="ttl", request_id="same")["api_key"])[0] == 200
+    assert len(litellm.calls("/key/generate")) == 1
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(profile="process", bind="ttl", request_id="another")
+    assert refusal.value.code == "limit_exceeded"
