@@ -67,7 +67,7 @@ func New(options ...Option) *Client {
 
 // String says which socket the client is for.
 func (c *Client) String() string {
-	socket := c.socket
+	socket := c.where()
 	if socket == "" {
 		socket = "found when first used"
 	}
@@ -179,8 +179,16 @@ func (c *Client) wait(ctx context.Context, f *flight) (*Credential, error) {
 	case <-f.done:
 		return f.cred, f.err
 	case <-ctx.Done():
-		return nil, contextError(ctx, c.socket)
+		return nil, contextError(ctx, c.where())
 	}
+}
+
+// where is the socket that this client uses; empty: none yet.
+func (c *Client) where() string {
+	if pinned := c.pinned.Load(); pinned != nil {
+		return *pinned
+	}
+	return c.socket
 }
 
 // patience is the time of what goes on in the background: a little less than that of who waits for it, who thus is told
@@ -228,7 +236,7 @@ func (c *Client) connection(ctx context.Context) (*conn, error) {
 	case c.dialing <- struct{}{}:
 		defer func() { <-c.dialing }()
 	case <-ctx.Done():
-		return nil, contextError(ctx, c.socket)
+		return nil, contextError(ctx, c.where())
 	}
 	if c.ctx.Err() != nil {
 		return nil, newError(ErrClosed, "", "the client was closed")
@@ -319,8 +327,7 @@ func (c *Client) notified(k *conn, m message) {
 	if m.method == "leader_changed" {
 		k.end(newError(ErrLost, k.socket, "another instance of the broker leads"))
 	}
-	lease, _ := m.params.text("lease")
-	generation, _ := m.params.integer("generation")
+	lease, generation := m.params.text("lease"), m.params.integer("generation")
 	for _, s := range c.all() {
 		switch m.method {
 		case "rotated":

@@ -28,8 +28,7 @@ func newConn(raw *net.UnixConn, socket string, notify func(*conn, message)) *con
 	return k
 }
 
-// call sends a request and waits for its reply. A request that was given up is still answered some time, so its id stays
-// known; who gives up a whole time-out ends the connection.
+// call sends a request and waits for its reply.
 func (k *conn) call(ctx context.Context, method string, params []field) (table, error) {
 	reply, err := k.send(ctx, method, params)
 	if err != nil {
@@ -110,7 +109,7 @@ func (k *conn) read() {
 		switch v {
 		case complete:
 			if !k.take(buffer[:length]) {
-				k.end(newError(ErrGarbage, k.socket, "what the server sent is not the reply to a request"))
+				k.end(newError(ErrGarbage, k.socket, "what the server sent is neither reply nor notification"))
 				return
 			}
 			rest := copy(buffer, buffer[length:])
@@ -140,7 +139,7 @@ func (k *conn) read() {
 	}
 }
 
-// take hands on one whole message; false: it is not one that a broker sends.
+// take hands on one whole message; false: it is not one that a broker sends. A reply that nobody waits for is late.
 func (k *conn) take(data []byte) bool {
 	m, err := readMessage(data)
 	if err != nil || m.kind == typeRequest {
@@ -157,7 +156,7 @@ func (k *conn) take(data []byte) bool {
 	if asked {
 		reply <- m
 	}
-	return asked
+	return true
 }
 
 func wipe(b []byte) {

@@ -63,25 +63,33 @@ func (c *Credential) valid() bool {
 func keep(key string) func() string { return func() string { return key } }
 
 // readCredential reads the result of an acquire.
-func readCredential(t table, socket string) (*Credential, error) {
-	c := &Credential{Models: t.texts("models")}
-	key, _ := t.text("api_key")
-	for name, to := range map[string]*string{
-		"profile": &c.Profile, "mode": &c.Mode, "lease": &c.Lease, "base_url": &c.BaseURL, "key_hash": &c.KeyHash,
-	} {
-		*to, _ = t.text(name)
+func readCredential(t table, profile, socket string) (*Credential, error) {
+	c := &Credential{
+		Profile: profile, Mode: t.text("mode"), Lease: t.text("lease"), BaseURL: t.text("base_url"),
+		Generation: t.integer("generation"), KeyHash: t.text("key_hash"), key: keep(t.text("api_key")),
 	}
-	c.Generation, _ = t.integer("generation")
-	c.ExpiresAt, c.refreshAt = t.moment("expires_at_ms"), t.moment("refresh_at_ms")
-	var ok bool
-	if c.origin, ok = originOfText(c.BaseURL); !ok {
-		return nil, newError(ErrGarbage, socket, "the reply has no base URL")
+	models, _ := t["models"].([]any)
+	for _, model := range models {
+		if name, ok := model.(string); ok {
+			c.Models = append(c.Models, name)
+		}
 	}
-	if c.Lease == "" || !visible(key) {
-		return nil, newError(ErrGarbage, socket, "the reply has no lease or no key")
+	var isURL, expires, refresh bool
+	c.origin, isURL = originOfText(c.BaseURL)
+	c.ExpiresAt, expires = moment(t["expires_at_ms"])
+	c.refreshAt, refresh = moment(t["refresh_at_ms"])
+	if c.Lease == "" || !visible(c.APIKey()) || !isURL || !expires || !refresh {
+		return nil, newError(ErrGarbage, socket, "the reply lacks lease, key or base URL, or has a time that is none")
 	}
-	c.key = keep(key)
 	return c, nil
+}
+
+// moment is a time that may be absent.
+func moment(v any) (time.Time, bool) {
+	if ms, ok := integer(v); ok {
+		return time.UnixMilli(ms), true
+	}
+	return time.Time{}, v == nil
 }
 
 // environmentCredential is the one that a program without a broker would use; nil if there is none.
@@ -96,13 +104,6 @@ func environmentCredential() *Credential {
 	}
 	hash := sha256.Sum256([]byte(key))
 	return &Credential{Mode: "environment", BaseURL: base, KeyHash: hex.EncodeToString(hash[:4]), origin: o, key: keep(key)}
-}
-
-func (t table) moment(name string) time.Time {
-	if ms, ok := t.integer(name); ok {
-		return time.UnixMilli(ms)
-	}
-	return time.Time{}
 }
 
 // visible: a key goes into a header, so it is printable ASCII without spaces.

@@ -94,17 +94,16 @@ func (e *Error) because(cause error) *Error {
 
 // refusal is the error of a reply. An unknown code reads as internal.
 func refusal(t table, socket string) *Error {
-	name, _ := t.text("code")
-	code := Code(name)
+	code := Code(t.text("code"))
 	if _, known := advice[code]; !known {
 		code = ErrInternal
 	}
-	text, _ := t.text("message")
+	text := t.text("message")
 	if text == "" {
 		text = "no reason given"
 	}
 	e := newError(code, socket, "%s", text)
-	if ms, ok := t.integer("retry_after_ms"); ok && ms > 0 {
+	if ms := t.integer("retry_after_ms"); ms > 0 {
 		e.RetryAfter = milliseconds(ms)
 	}
 	return e

@@ -69,33 +69,27 @@ func packValue(e *msgpack.Encoder, v any) error {
 	return fmt.Errorf("%T cannot be packed", v)
 }
 
-// table is a map of a message. Its methods answer ok for a value of that type; absent and nil are the same.
+// table is a map of a message, and reads its members; absent and nil are the same.
 type table map[string]any
 
-func (t table) text(name string) (string, bool) {
-	s, ok := t[name].(string)
-	return s, ok
+func (t table) text(name string) string {
+	s, _ := t[name].(string)
+	return s
 }
 
-func (t table) integer(name string) (int64, bool) {
-	switch n := t[name].(type) {
+func (t table) integer(name string) int64 {
+	n, _ := integer(t[name])
+	return n
+}
+
+func integer(v any) (int64, bool) {
+	switch n := v.(type) {
 	case int64:
 		return n, true
 	case uint64:
 		return int64(n), n < 1<<63
 	}
 	return 0, false
-}
-
-func (t table) texts(name string) []string {
-	list, _ := t[name].([]any)
-	var texts []string
-	for _, item := range list {
-		if s, ok := item.(string); ok {
-			texts = append(texts, s)
-		}
-	}
-	return texts
 }
 
 // message is a reply or a notification, or, for what a broker reads, a request.
@@ -107,7 +101,7 @@ type message struct {
 	err, value table // of a reply; one of them is nil
 }
 
-var errShape = errors.New("not a reply or notification")
+var errShape = errors.New("a reply has either an error or a result")
 
 // readMessage takes apart a message that walk has found complete.
 func readMessage(data []byte) (message, error) {
@@ -115,27 +109,21 @@ func readMessage(data []byte) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	parts, _ := v.([]any)
-	head := table{}
-	for i, part := range parts {
-		head[[4]string{"type", "id", "third", "fourth"}[i]] = part
-	}
+	parts := v.([]any)
 	m := message{}
-	m.kind, _ = head.integer("type")
-	if m.kind == typeNotification {
-		m.method, _ = head.text("id")
-		m.params = onlyParams(head["third"])
+	m.kind, _ = integer(parts[0])
+	if m.kind != typeNotification {
+		id, _ := integer(parts[1])
+		m.id = uint32(id)
+	}
+	last := parts[len(parts)-1]
+	if m.kind != typeReply {
+		m.method, _ = parts[len(parts)-2].(string)
+		m.params = onlyParams(last)
 		return m, nil
 	}
-	id, _ := head.integer("id")
-	m.id = uint32(id)
-	if m.kind == typeRequest {
-		m.method, _ = head.text("third")
-		m.params = onlyParams(head["fourth"])
-		return m, nil
-	}
-	m.err, _ = head["third"].(table)
-	m.value, _ = head["fourth"].(table)
+	m.err, _ = parts[2].(table)
+	m.value, _ = last.(table)
 	if (m.err == nil) == (m.value == nil) {
 		return message{}, errShape
 	}

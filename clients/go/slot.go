@@ -136,11 +136,7 @@ func (s *slot) ask(ctx context.Context, fields ...field) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	cred, err := readCredential(t, *c.pinned.Load())
-	if err == nil {
-		cred.Profile = s.profile
-	}
-	return cred, err
+	return readCredential(t, s.profile, c.where())
 }
 
 func (s *slot) ack(cred *Credential) {
@@ -215,7 +211,7 @@ func (s *slot) askAbout(ctx context.Context, cred *Credential, status int) (*Cre
 	if err != nil && !errors.Is(err, ErrUnknownLease) {
 		return nil, err
 	}
-	if state, _ := t.text("state"); err == nil && state != "replaced" && state != "dead" {
+	if state := t.text("state"); err == nil && state != "replaced" && state != "dead" {
 		return cred, nil
 	}
 	// a flight that was under way may have been answered before the key was replaced

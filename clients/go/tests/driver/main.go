@@ -168,10 +168,15 @@ func (d *driver) many(c *keybroker.Client, r *request) (answer, error) {
 }
 
 // witness notes the key of the last request that really left.
-type witness struct{ keyHash string }
+type witness struct {
+	mu      sync.Mutex
+	keyHash string
+}
 
 func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.mu.Lock()
 	w.keyHash = hash(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	w.mu.Unlock()
 	return http.DefaultTransport.RoundTrip(r)
 }
 
@@ -180,18 +185,48 @@ func (d *driver) call(c *keybroker.Client, r *request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	var w witness
+	transport := c.Transport(r.Profile, &w)
+	if r.N == 0 {
+		status, err := post(transport, base, r.BodyStream)
+		return answer{"status": status, "key_hash": w.keyHash}, err
+	}
+	statuses := map[int]bool{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := 0; i < r.N; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			status, callErr := post(transport, base, r.BodyStream)
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[status] = true
+			if callErr != nil {
+				err = callErr
+			}
+		}()
+	}
+	all.Wait()
+	list := []int{}
+	for status := range statuses {
+		list = append(list, status)
+	}
+	sort.Ints(list)
+	return answer{"statuses": list, "key_hash": w.keyHash}, err
+}
+
+func post(transport http.RoundTripper, base string, stream bool) (int, error) {
 	var body io.Reader = strings.NewReader(`{"model": "gpt-5", "messages": [{"role": "user", "content": "ping"}]}`)
-	if r.BodyStream {
+	if stream {
 		body = io.MultiReader(body) // net/http does not know it, so there is no GetBody
 	}
-	var w witness
-	post, err := http.NewRequest("POST", base+"/chat/completions", body)
+	r, err := http.NewRequest("POST", base+"/chat/completions", body)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	post.Header.Set("Content-Type", "application/json")
-	status, err := send(&http.Client{Transport: c.Transport(r.Profile, &w)}, post)
-	return answer{"status": status, "key_hash": w.keyHash}, err
+	r.Header.Set("Content-Type", "application/json")
+	return send(&http.Client{Transport: transport}, r)
 }
 
 func (d *driver) callOther(c *keybroker.Client, r *request) (answer, error) {
