@@ -26,6 +26,8 @@ type Client struct {
 	slotsLock sync.RWMutex
 	slots     map[string]*slot
 
+	pause backoff // before the next connection, unless a caller cannot wait
+
 	dialing chan struct{} // held by who changes what follows
 	conn    *conn
 	// of these at most one is ever set, and once: the socket of the first connection, since another broker would have
@@ -128,12 +130,11 @@ func (c *Client) Close() error {
 	defer func() { <-c.dialing }()
 	k := c.conn
 	c.conn = nil
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
 	for _, s := range c.all() {
 		if cred := s.close(); cred != nil && cred.Lease != "" && k != nil {
-			// the broker does it before it sees the end of the connection
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			_, _ = k.call(ctx, "release", []field{{"lease", cred.Lease}})
-			cancel()
+			_, _ = k.call(ctx, "release", []field{{"lease", cred.Lease}}) // else it ends with the process
 		}
 	}
 	if k != nil {
@@ -202,7 +203,7 @@ var errFallback = errors.New("keybroker: no broker, OPENAI_API_KEY in its place"
 
 // call makes one request, and makes it again over a new connection if that ends, until the context does.
 func (c *Client) call(ctx context.Context, method string, params func(left time.Duration) []field) (table, error) {
-	for pause := (backoff{}); ; {
+	for pause := new(backoff); ; {
 		began := time.Now()
 		k, err := c.connection(ctx)
 		var t table
@@ -219,7 +220,7 @@ func (c *Client) call(ctx context.Context, method string, params func(left time.
 			return nil, err
 		}
 		if time.Since(began) > time.Second {
-			pause = backoff{} // it was served
+			pause.reset() // it was served
 		}
 		if !sleep(ctx, pause.next()) {
 			if c.ctx.Err() != nil {
@@ -287,28 +288,39 @@ func (c *Client) fallBack(err error) bool {
 // as there is a credential to keep.
 func (c *Client) attend(k *conn, again bool) {
 	if again {
-		c.logf("keybroker: connected again to %s", k.socket)
 		for _, s := range c.all() {
 			s.refresh()
 		}
 	}
-	ctx, cancel := c.patience()
-	if _, err := k.call(ctx, "watch", nil); err != nil && c.ctx.Err() == nil && !errors.Is(err, ErrLost) {
-		c.logf("%v The broker will not say when a key rotates.", err)
+	select {
+	case <-k.done:
+	case <-k.answered:
+		c.pause.reset()
+		if again {
+			c.logf("keybroker: connected again to %s", k.socket)
+		}
+		c.watch(k)
+		<-k.done
+		if c.ctx.Err() == nil {
+			c.logf("%v Connecting again.", k.failure)
+		}
 	}
-	cancel()
-	<-k.done
-	if c.ctx.Err() != nil {
-		return
-	}
-	c.logf("%v Connecting again.", k.failure)
-	for pause := (backoff{}); c.holds() && sleep(c.ctx, pause.next()); {
+	for c.holds() && sleep(c.ctx, c.pause.next()) {
 		ctx, cancel := c.patience()
 		_, err := c.connection(ctx)
 		cancel()
 		if err == nil {
 			return
 		}
+	}
+}
+
+// watch asks to be told of rotations; what was missed until then is told first.
+func (c *Client) watch(k *conn) {
+	ctx, cancel := c.patience()
+	defer cancel()
+	if _, err := k.call(ctx, "watch", nil); err != nil && c.ctx.Err() == nil && !errors.Is(err, ErrLost) {
+		c.logf("%v The broker will not say when a key rotates.", err)
 	}
 }
 

@@ -10,20 +10,25 @@ import (
 
 // conn is one connection: requests in, replies by id, notifications to notify. It ends once, with failure.
 type conn struct {
-	socket string
-	raw    *net.UnixConn
-	notify func(*conn, message)
-	done   chan struct{} // closed at its end
+	socket   string
+	raw      *net.UnixConn
+	notify   func(*conn, message)
+	answered chan struct{} // closed at the first reply
+	done     chan struct{} // closed at its end
 
 	writing sync.Mutex
 	mu      sync.Mutex
 	lastID  uint32
 	pending map[uint32]chan message
+	heard   bool
 	failure error
 }
 
 func newConn(raw *net.UnixConn, socket string, notify func(*conn, message)) *conn {
-	k := &conn{socket: socket, raw: raw, notify: notify, done: make(chan struct{}), pending: map[uint32]chan message{}}
+	k := &conn{
+		socket: socket, raw: raw, notify: notify,
+		answered: make(chan struct{}), done: make(chan struct{}), pending: map[uint32]chan message{},
+	}
 	go k.read()
 	return k
 }
@@ -152,6 +157,10 @@ func (k *conn) take(data []byte) bool {
 	k.mu.Lock()
 	reply, asked := k.pending[m.id]
 	delete(k.pending, m.id)
+	if asked && !k.heard {
+		k.heard = true
+		close(k.answered)
+	}
 	k.mu.Unlock()
 	if asked {
 		reply <- m

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"math/big"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +24,7 @@ type slot struct {
 	refused string      // the key that it is about
 	timer   *time.Timer // the next refresh
 	pause   backoff     // of refreshes that fail
+	told    bool        // that they do
 }
 
 // flight is one acquire or report that many callers may wait for.
@@ -32,6 +32,12 @@ type flight struct {
 	done chan struct{} // closed when the rest is set
 	cred *Credential
 	err  error
+}
+
+func landed(cred *Credential) *flight {
+	f := &flight{done: make(chan struct{}), cred: cred}
+	close(f.done)
+	return f
 }
 
 // start begins to acquire, or joins the flight that does.
@@ -84,7 +90,8 @@ func (s *slot) settle(cred *Credential, err error) {
 	}
 	switch {
 	case err == nil:
-		s.pause = backoff{}
+		s.pause.reset()
+		s.told = false
 		s.cred.Store(cred)
 		if old != nil && old.Lease == cred.Lease && old.Generation < cred.Generation {
 			time.AfterFunc(s.client.ackAfter, func() { s.ack(cred) })
@@ -96,7 +103,8 @@ func (s *slot) settle(cred *Credential, err error) {
 	case errors.Is(err, ErrDenied) || errors.Is(err, ErrUnknownProfile):
 		s.cred.Store(nil)
 	case old.valid():
-		if s.pause == (backoff{}) {
+		if !s.told {
+			s.told = true
 			s.client.logf("%v The key of %s is kept as it is.", err, s.profile)
 		}
 		var e *Error
@@ -178,13 +186,11 @@ func (s *slot) revoked(lease string) {
 func (s *slot) report(cred *Credential, status int) *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := s.cred.Load(); now.valid() && now.APIKey() != cred.APIKey() || cred.Lease == "" {
-		if cred.Lease == "" {
-			now = cred
-		}
-		f := &flight{done: make(chan struct{}), cred: now}
-		close(f.done)
-		return f
+	if cred.Lease == "" {
+		return landed(cred) // the environment's
+	}
+	if now := s.cred.Load(); now.valid() && now.APIKey() != cred.APIKey() {
+		return landed(now)
 	}
 	if s.reports == nil || s.refused != cred.APIKey() {
 		f := &flight{done: make(chan struct{})}
@@ -233,26 +239,6 @@ func (s *slot) close() *Credential {
 	cred := s.cred.Load()
 	s.cred.Store(nil)
 	return cred
-}
-
-// backoff is what to wait before the next attempt: nothing, then 50 ms doubling to 5 s, with jitter.
-type backoff struct{ after time.Duration }
-
-func (b *backoff) next() time.Duration {
-	d := b.after
-	b.after = 2 * atLeast(25*time.Millisecond, d)
-	if b.after > 5*time.Second {
-		b.after = 5 * time.Second
-	}
-	return d/2 + random(d/2+1)
-}
-
-func random(below time.Duration) time.Duration {
-	n, err := rand.Int(rand.Reader, big.NewInt(int64(below)))
-	if err != nil {
-		return 0
-	}
-	return time.Duration(n.Int64())
 }
 
 func atLeast(a, b time.Duration) time.Duration {
