@@ -203,32 +203,37 @@ var errFallback = errors.New("keybroker: no broker, OPENAI_API_KEY in its place"
 
 // call makes one request, and makes it again over a new connection if that ends, until the context does.
 func (c *Client) call(ctx context.Context, method string, params func(left time.Duration) []field) (table, error) {
+	var lost error // why it is made again
 	for pause := new(backoff); ; {
 		began := time.Now()
-		k, err := c.connection(ctx)
-		var t table
-		if err == nil {
-			deadline, _ := ctx.Deadline()
-			if t, err = k.call(ctx, method, params(time.Until(deadline))); err == nil {
-				return t, nil
-			}
-			if errors.Is(err, ErrNotLeader) || errors.Is(err, context.DeadlineExceeded) {
-				k.end(newError(ErrLost, k.socket, "the broker stops, or does not answer"))
-			}
-		}
-		if !errors.Is(err, ErrLost) && !errors.Is(err, ErrNotLeader) && !(errors.Is(err, ErrUnreachable) && c.pinned.Load() != nil) {
+		t, err := c.attempt(ctx, method, params)
+		switch {
+		case err == nil:
+			return t, nil
+		case ctx.Err() != nil && lost != nil:
+			return nil, lost
+		case !errors.Is(err, ErrLost) && !errors.Is(err, ErrNotLeader) && !(errors.Is(err, ErrUnreachable) && c.pinned.Load() != nil):
 			return nil, err
 		}
+		lost = err
 		if time.Since(began) > time.Second {
 			pause.reset() // it was served
 		}
-		if !sleep(ctx, pause.next()) {
-			if c.ctx.Err() != nil {
-				return nil, newError(ErrClosed, "", "the client was closed")
-			}
-			return nil, err
-		}
+		sleep(ctx, pause.next())
 	}
+}
+
+func (c *Client) attempt(ctx context.Context, method string, params func(left time.Duration) []field) (table, error) {
+	k, err := c.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	t, err := k.call(ctx, method, params(time.Until(deadline)))
+	if errors.Is(err, ErrNotLeader) || errors.Is(err, context.DeadlineExceeded) {
+		k.end(newError(ErrLost, k.socket, "the broker stops, or does not answer"))
+	}
+	return t, err
 }
 
 // connection is the present one, or a new one.

@@ -60,7 +60,8 @@ func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 			}
 			return c, path, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) { // which the dialer may see a little before
+			<-ctx.Done()
 			return nil, path, contextError(ctx, path)
 		}
 		err = whyNot(path, err)

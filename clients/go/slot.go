@@ -62,7 +62,7 @@ func (s *slot) fly(f *flight) {
 	ctx, cancel := s.client.patience()
 	defer cancel()
 	cred, err := s.acquire(ctx)
-	if errors.Is(err, context.Canceled) {
+	if err != nil && s.client.ctx.Err() != nil {
 		err = newError(ErrClosed, "", "the client was closed")
 	}
 	s.mu.Lock()
