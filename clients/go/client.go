@@ -34,6 +34,7 @@ type Client struct {
 	// other keys; what the environment had when there was no broker
 	pinned   atomic.Pointer[string]
 	fallback atomic.Pointer[Credential]
+	trouble  atomic.Pointer[Error] // why a request is made again and again
 }
 
 // Option changes a Client when it is made.
@@ -180,8 +181,12 @@ func (c *Client) wait(ctx context.Context, f *flight) (*Credential, error) {
 	case <-f.done:
 		return f.cred, f.err
 	case <-ctx.Done():
-		return nil, contextError(ctx, c.where())
 	}
+	if trouble := c.trouble.Load(); trouble != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		e := *trouble // says more than that it took too long
+		return nil, e.because(ctx.Err())
+	}
+	return nil, contextError(ctx, c.where())
 }
 
 // where is the socket that this client uses; empty: none yet.
@@ -192,10 +197,9 @@ func (c *Client) where() string {
 	return c.socket
 }
 
-// patience is the time of what goes on in the background: a little less than that of who waits for it, who thus is told
-// why it took so long.
+// patience is the time of what goes on in the background.
 func (c *Client) patience() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(c.ctx, c.timeout-c.timeout/20)
+	return context.WithTimeout(c.ctx, c.timeout)
 }
 
 // errFallback: there is no broker, and the environment has a key.
@@ -203,19 +207,22 @@ var errFallback = errors.New("keybroker: no broker, OPENAI_API_KEY in its place"
 
 // call makes one request, and makes it again over a new connection if that ends, until the context does.
 func (c *Client) call(ctx context.Context, method string, params func(left time.Duration) []field) (table, error) {
-	var lost error // why it is made again
+	var lost *Error // why it is made again
+	c.trouble.Store(nil)
 	for pause := new(backoff); ; {
 		began := time.Now()
 		t, err := c.attempt(ctx, method, params)
 		switch {
 		case err == nil:
+			c.trouble.Store(nil)
 			return t, nil
 		case ctx.Err() != nil && lost != nil:
 			return nil, lost
 		case !errors.Is(err, ErrLost) && !errors.Is(err, ErrNotLeader) && !(errors.Is(err, ErrUnreachable) && c.pinned.Load() != nil):
 			return nil, err
 		}
-		lost = err
+		errors.As(err, &lost)
+		c.trouble.Store(lost)
 		if time.Since(began) > time.Second {
 			pause.reset() // it was served
 		}
