@@ -110,7 +110,7 @@ func (c *Client) Credential(ctx context.Context, profile string) (*Credential, e
 	if cred := s.cred.Load(); cred.valid() {
 		return cred, nil
 	}
-	return c.wait(ctx, s.start())
+	return c.wait(ctx, s.get())
 }
 
 // Refresh reads the profile's key from the broker now, which is seldom needed: the client does it by itself.

@@ -60,8 +60,9 @@ func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 			}
 			return c, path, nil
 		}
-		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) { // which the dialer may see a little before
-			<-ctx.Done()
+		var slow net.Error
+		if ctx.Err() != nil || errors.As(err, &slow) && slow.Timeout() {
+			<-ctx.Done() // the dialer has a timer of its own
 			return nil, path, contextError(ctx, path)
 		}
 		err = whyNot(path, err)

@@ -28,11 +28,10 @@ func TestNothingShowsAKey(t *testing.T) {
 	})
 	_, refused := c.Credential(ctx, "other")
 	holder := struct {
-		client     *Client
 		credential Credential
 		pointer    *Credential
 		err        error
-	}{c, *cred, cred, refused}
+	}{*cred, cred, refused}
 	for _, thing := range []any{c, cred, *cred, refused, holder, &holder, []any{c, cred, *cred, refused}, map[string]any{"a": *cred}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			text := fmt.Sprintf(verb, thing)

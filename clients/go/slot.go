@@ -21,7 +21,7 @@ type slot struct {
 	flight  *flight
 	again   bool        // something became known during the flight, so its answer may be old
 	reports *flight     // a report under way
-	refused string      // the key that it is about
+	refused *Credential // that it is about
 	timer   *time.Timer // the next refresh
 	pause   backoff     // of refreshes that fail
 	told    bool        // that they do
@@ -40,10 +40,24 @@ func landed(cred *Credential) *flight {
 	return f
 }
 
+// get joins the flight, too, unless one has landed a moment ago.
+func (s *slot) get() *flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cred := s.cred.Load(); cred.valid() {
+		return landed(cred)
+	}
+	return s.startLocked()
+}
+
 // start begins to acquire, or joins the flight that does.
 func (s *slot) start() *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.startLocked()
+}
+
+func (s *slot) startLocked() *flight {
 	if s.flight == nil {
 		s.flight = &flight{done: make(chan struct{})}
 		go s.fly(s.flight)
@@ -73,8 +87,7 @@ func (s *slot) fly(f *flight) {
 	s.flight = nil
 	if s.again {
 		s.again = false
-		s.flight = &flight{done: make(chan struct{})}
-		go s.fly(s.flight)
+		s.startLocked()
 	}
 }
 
@@ -192,9 +205,9 @@ func (s *slot) report(cred *Credential, status int) *flight {
 	if now := s.cred.Load(); now.valid() && now.APIKey() != cred.APIKey() {
 		return landed(now)
 	}
-	if s.reports == nil || s.refused != cred.APIKey() {
+	if s.reports == nil || s.refused.APIKey() != cred.APIKey() {
 		f := &flight{done: make(chan struct{})}
-		s.reports, s.refused = f, cred.APIKey()
+		s.reports, s.refused = f, cred
 		go func() {
 			ctx, cancel := s.client.patience()
 			defer cancel()
@@ -202,7 +215,7 @@ func (s *slot) report(cred *Credential, status int) *flight {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.reports == f {
-				s.reports, s.refused = nil, ""
+				s.reports, s.refused = nil, nil
 			}
 			close(f.done)
 		}()

@@ -52,11 +52,15 @@ func (u *upstream) keys() (keys []string) {
 	return keys
 }
 
+func (u *upstream) accept(key string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.good = key
+}
+
 // die: the first key is refused from now on, and the broker has another when it is told.
 func (u *upstream) die(f *fake) {
-	u.mu.Lock()
-	u.good = fakeKey(2)
-	u.mu.Unlock()
+	u.accept(fakeKey(2))
 	f.set(func() {
 		f.answer = func(_ net.Conn, m message) ([]field, []field, bool) {
 			if m.method != "report" {
@@ -205,7 +209,7 @@ func TestTransportLeavesALivingKeysRefusalToTheCaller(t *testing.T) {
 	u := newUpstream(t, f)
 	c := f.client()
 	mustKey(t, c)
-	u.good = "another"
+	u.accept("another")
 	if got := status(t, c, request(t, "GET", u.URL+"/v1/models", nil)); got != 401 || len(u.keys()) != 1 {
 		t.Error(got, u.keys())
 	}
@@ -216,7 +220,7 @@ func TestTransportWithoutABrokerKeepsTheAnswer(t *testing.T) {
 	u := newUpstream(t, f)
 	c := f.client(WithTimeout(300 * time.Millisecond))
 	mustKey(t, c)
-	u.good = "another"
+	u.accept("another")
 	f.stop()
 	if got := status(t, c, request(t, "GET", u.URL+"/v1/models", nil)); got != 401 {
 		t.Error(got)
