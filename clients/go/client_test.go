@@ -47,6 +47,16 @@ func TestManyCallersAreOneAcquire(t *testing.T) {
 	eventually(t, "a watch", func() bool { return len(f.asked("watch")) == 1 })
 }
 
+// Who looked before the flight landed, and asks after it.
+func TestWhoIsLateForAFlightStartsNone(t *testing.T) {
+	f := newFake(t)
+	c := f.client()
+	mustKey(t, c)
+	if cred, err := c.wait(ctx, c.slot("").get()); err != nil || cred.APIKey() != fakeKey(1) || len(f.asked("acquire")) != 1 {
+		t.Error(cred, err, len(f.asked("acquire")))
+	}
+}
+
 func TestCredentialSaysAllThatIsKnown(t *testing.T) {
 	f := newFake(t)
 	expiry := time.UnixMilli(time.Now().Add(time.Hour).UnixMilli())

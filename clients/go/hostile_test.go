@@ -59,7 +59,7 @@ func TestHostileServers(t *testing.T) {
 		"base path":   {instead("base_url", "/v1"), ErrGarbage},
 		"base file":   {instead("base_url", "file://host/v1"), ErrGarbage},
 		"not UTF-8":   {instead("base_url", "http://\xff\xfe"), ErrGarbage},
-		"NUL":         {instead("base_url", "http://a\x00b"), ErrGarbage},
+		"NUL":         {instead("mode", "a\x00b"), ErrGarbage},
 		"expiry text": {instead("expires_at_ms", "soon"), ErrGarbage},
 		"other code": {func(c io.Writer, id uint32) {
 			data, _ := pack([]any{int64(typeReply), int64(id), []field{{"code", "wibble"}}, nil})
@@ -98,6 +98,14 @@ func TestHostileServers(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+func TestFirstOfTwoEqualKeysCounts(t *testing.T) {
+	data, _ := pack([]any{int64(typeNotification), "m", []any{[]field{{"a", "first"}, {"a", "second"}}}})
+	m, err := readMessage(data)
+	if err != nil || m.params.text("a") != "first" {
+		t.Error(m.params, err)
 	}
 }
 

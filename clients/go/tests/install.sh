@@ -24,7 +24,7 @@ export GOPATH='$DEST/go' GOMODCACHE='$DEST/go/mod' GOCACHE='$DEST/go/cache' GOTM
 export GOPROXY='file://$DEST/proxy,$(go env GOPROXY)' GONOSUMDB='$MODULE' GOSUMDB='$(go env GOSUMDB)'
 export GOFLAGS='$(go env GOFLAGS) -mod=mod -modcacherw'
 EOF
-rm -rf "$DEST/src" "$DEST/vectors" "$DEST/proxy" "$DEST/go/mod" # of an earlier run
+rm -rf "$DEST/src" "$DEST/vectors" "$DEST/proxy" "$DEST/go" # of an earlier run: Go takes a version for what it once was
 mkdir -p "$DEST/go/tmp"
 # shellcheck disable=SC1091
 . "$DEST/environment"
