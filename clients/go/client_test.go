@@ -321,6 +321,18 @@ func TestCallersTimeIsTheirOwn(t *testing.T) {
 	mustKey(t, c)
 }
 
+func TestTimeOutSaysWhatTheTroubleWas(t *testing.T) {
+	c := New()
+	defer c.Close()
+	c.trouble.Store(newError(ErrLost, "/s", "lost"))
+	over, cancel := context.WithTimeout(ctx, 0)
+	defer cancel()
+	_, err := c.wait(over, &flight{})
+	if !errors.Is(err, ErrLost) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 func TestCloseReleases(t *testing.T) {
 	before := runtime.NumGoroutine()
 	f := newFake(t)

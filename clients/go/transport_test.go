@@ -117,13 +117,16 @@ func TestTransportReportsAndRetriesOnce(t *testing.T) {
 			f := newFake(t)
 			u := newUpstream(t, f)
 			c := f.client()
-			mustKey(t, c)
+			old, _ := c.Credential(ctx, "")
 			u.die(f)
 			if got := status(t, c, request(t, "POST", u.URL+"/v1/chat", body)); got != 200 {
 				t.Error(got)
 			}
 			if keys := u.keys(); len(keys) != 2 || keys[0] != fakeKey(1) || keys[1] != fakeKey(2) || u.texts[0] != u.texts[1] {
 				t.Error(keys, u.texts)
+			}
+			if now, err := c.Report(ctx, old, 401); err != nil || now.APIKey() != fakeKey(2) {
+				t.Error(now, err)
 			}
 			report := f.asked("report")
 			if len(report) != 1 || report[0].params.text("lease") != "lease-1" || report[0].params.integer("status") != 401 {
