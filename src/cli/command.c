@@ -17,13 +17,14 @@ static const struct command command_rows[] = {
 	  "With --restart-on-rotate or --key-file, exec stays as CMD's parent, takes each new key,\n"
 	  "and holds no old one back. It hands on signals, ends with CMD and with its exit code; if it\n"
 	  "is killed, CMD gets SIGTERM. --restart-on-rotate ends CMD by SIGTERM (after 10 s by SIGKILL)\n"
-	  "and starts it again. --key-file replaces PATH by renaming, names it in OPENAI_API_KEY_FILE,\n"
-	  "and removes it at the end; the old key works for the grace (5 min), so CMD may read the\n"
-	  "file when it likes, or after a --watch-signal.\n" },
+	  "and starts it again, unless exec was sent TERM, INT or QUIT before. --key-file replaces PATH\n"
+	  "by renaming, names it in OPENAI_API_KEY_FILE, and removes it at the end; the old key works\n"
+	  "for the grace (5 min), so CMD may read the file when it likes, or after a --watch-signal.\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
 	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_FOR | OPT_MIN_VALID, false, 0, command_get,
 	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"
-	  "OPENAI_BASE_URL as lines for a shell or an environment file, --format json everything.\n"
+	  "OPENAI_BASE_URL as lines for a shell or an environment file, --format json everything, and\n"
+	  "--format k8s-exec an ExecCredential for a kubeconfig.\n"
 	  "With --for-parent or --for-pid the key is that process's, and goes when that ends.\n" },
 	{ "list", "", "Show the profiles that you may have", 0, false, 0, command_list, NULL },
 	{ "whoami", "", "Show what the broker sees of you, and which rules match", 0, false, 0,

@@ -2,6 +2,7 @@
  * it. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
@@ -9,9 +10,12 @@
 #include "base/alloc.h"
 #include "cli/command.h"
 #include "cli/json_out.h"
+#include "cli/k8s_exec.h"
 #include "cli/patience.h"
 #include "cli/text.h"
 #include "cli/when.h"
+
+enum { GET_TTL_MS = 15 * 60 * 1000 }; /* the broker's default, as the protocol has it */
 
 static void get_print_key(const struct keybroker_lease *l)
 {
@@ -33,12 +37,39 @@ static void get_print_json(const struct keybroker_lease *l)
 	json_out_line(keybroker_lease_result(l));
 }
 
+static const char *get_k8s_version(char *ret_why, size_t size)
+{
+	return k8s_exec_version(getenv("KUBERNETES_EXEC_INFO"), ret_why, size);
+}
+
+static void get_print_k8s(const struct keybroker_lease *l)
+{
+	char why[256];
+
+	k8s_exec_print(get_k8s_version(why, sizeof(why)), l);
+}
+
+/* Before a key is taken that nobody could use. */
+static int get_check_k8s(const struct cli *c)
+{
+	char why[256];
+
+	if (get_k8s_version(why, sizeof(why)))
+		return CLI_OK;
+	return cli_fail(c, CLI_CONFIG,
+			"KUBERNETES_EXEC_INFO %s; known are client.authentication.k8s.io/v1 and "
+			"/v1beta1: set apiVersion in the kubeconfig's exec section",
+			why);
+}
+
 static const struct get_format {
 	const char *name;
 	void (*print)(const struct keybroker_lease *l);
-} get_formats[] = { { "key", get_print_key },
-		    { "env", get_print_env },
-		    { "json", get_print_json } };
+	int (*check)(const struct cli *c); /* may be NULL */
+} get_formats[] = { { "key", get_print_key, NULL },
+		    { "env", get_print_env, NULL },
+		    { "json", get_print_json, NULL },
+		    { "k8s-exec", get_print_k8s, get_check_k8s } };
 
 static const struct get_format *get_find_format(const struct cli *c)
 {
@@ -69,13 +100,15 @@ static void get_tell(const struct cli *c, const struct keybroker_lease *l)
 /* The broker caps what is asked for; nobody should find out when the key stops working. */
 static void get_tell_cap(const struct cli *c, const struct keybroker_lease *l)
 {
+	bool asked = c->options.ttl_ms >= 0;
 	int64_t ttl = keybroker_lease_ttl_ms(l);
 	char when[WHEN_SIZE];
 
-	if (ttl == 0 || ttl >= c->options.ttl_ms)
+	if (ttl == 0 || ttl >= (asked ? c->options.ttl_ms : GET_TTL_MS))
 		return;
 	when_both(keybroker_lease_ends_at_ms(l), cli_now_ms(), when);
-	cli_notice(c, "the lease ends earlier than asked for: %s", when);
+	cli_notice(c, "the lease ends earlier than %s: %s",
+		   asked ? "asked for" : "the default of 15 minutes", when);
 }
 
 static int get_open(const struct cli *c, pid_t pid, int *ret)
@@ -128,9 +161,11 @@ int command_get(struct cli *c)
 	struct keybroker_error e;
 
 	if (!format)
-		return cli_usage(c, "--format: \"%s\" is none of key, env, json",
+		return cli_usage(c, "--format: \"%s\" is none of key, env, json, k8s-exec",
 				 c->options.format);
 	int r = get_whom(c, &pidfd);
+	if (r == CLI_OK && format->check)
+		r = format->check(c);
 	if (r == CLI_OK)
 		r = cli_connect(c, false, &k);
 	if (r != CLI_OK)

@@ -41,7 +41,7 @@ static const struct option_row option_rows[] = {
 	{ "profile", 'p', OPTION_TEXT, OPT_ALL_OF_PROFILE, OPTION_AT(profile), "NAME",
 	  "all leases and keys of this profile" },
 	{ "format", 'f', OPTION_TEXT, OPT_FORMAT, OPTION_AT(format), "FORMAT",
-	  "key (default), env or json" },
+	  "key (default), env, json or k8s-exec" },
 	{ "ttl", 0, OPTION_DURATION, OPT_TTL, OPTION_AT(ttl_ms), "DURATION",
 	  "how long the key is wanted: 30s, 15m, 2h, 1d (the broker's default: 15m)" },
 	{ "for-parent", 0, OPTION_FLAG, OPT_FOR, OPTION_AT(for_parent), NULL,

@@ -343,6 +343,12 @@ int command_status(struct cli *c)
 		return r;
 	if (c->options.spend)
 		r = cli_call(c, true, &spend, &spent);
+	if (spent) { /* how teams differ was found out by that */
+		message_freep(&m);
+		r = cli_call(c, true, &call, &m);
+		if (r != CLI_OK)
+			return r;
+	}
 	const struct value *v = message_result(m);
 	if (c->options.json) {
 		status_json(v, spent ? message_result(spent) : NULL);

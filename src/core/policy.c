@@ -44,7 +44,7 @@ static enum policy_miss policy_peer_miss(const struct rule *rule, const struct p
 static enum policy_miss policy_names_miss(const struct rule *rule, const struct peer *peer)
 {
 	if (rule->path)
-		return POLICY_FITS;
+		return rule->waits ? POLICY_WAITS : POLICY_FITS;
 	if (rule->has_uid && rule->uid != peer->uid)
 		return POLICY_USER;
 	if (rule->has_gid && !policy_has_group(peer, rule->gid))
@@ -91,9 +91,9 @@ const struct rule *policy_rules(const struct config *c, const struct peer *peer,
 	}
 	*ret_n = 1;
 	for (size_t i = 0; i < c->n_listens; i++)
-		if (!c->listens[i].waits && strcmp(c->listens[i].name, peer->listen) == 0)
+		if (strcmp(c->listens[i].name, peer->listen) == 0)
 			return &c->listens[i];
-	*ret_n = 0; /* a reload has taken it away, or given it another socket */
+	*ret_n = 0; /* a reload has taken it away */
 	return NULL;
 }
 

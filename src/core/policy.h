@@ -20,6 +20,7 @@ enum policy_miss {
 	POLICY_FITS,
 	POLICY_NOBODY,	/* the overflow uid: no rule matches it */
 	POLICY_FOREIGN, /* pid 0, and the rule does not allow that */
+	POLICY_WAITS,	/* a listen section that has been given another socket by a reload */
 	POLICY_UNTOLD,	/* pid 0, and the kernel does not tell which process it is */
 	POLICY_USER,
 	POLICY_GROUP,

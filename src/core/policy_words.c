@@ -49,7 +49,7 @@ static const char *const policy_words_short[] = {
 	[POLICY_GROUP] = "it is for a group that you are not in",
 	[POLICY_UNIT] = "it is for another systemd unit",
 	[POLICY_USER_UNIT] = "it is for another unit of the user's systemd",
-	[POLICY_EXE] = "it is for another executable",
+	[POLICY_EXE] = "it is for another executable, or the broker cannot see yours",
 	[POLICY_PROFILE] = "it does not name this profile",
 };
 
@@ -88,6 +88,11 @@ void policy_words_miss(const struct rule *rule, const struct peer *peer, enum po
 		(void)snprintf(ret, POLICY_WHY_SIZE,
 			       "the process is in a foreign pid namespace, and this kernel does "
 			       "not tell which it is (Linux 6.5 does)");
+		return;
+	case POLICY_WAITS:
+		(void)snprintf(ret, POLICY_WHY_SIZE,
+			       "it has another path or group now, and grants nothing until the "
+			       "broker is restarted");
 		return;
 	case POLICY_USER:
 		(void)snprintf(ret, POLICY_WHY_SIZE, "uid is %s, not %u", id, rule->uid);

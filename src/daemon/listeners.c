@@ -391,6 +391,20 @@ static void listeners_clear(const struct listeners *l, const char *path)
 	(void)unlink(path); /* what stays is seen when it is to be replaced */
 }
 
+/* Has the file of a `listen` section the group and mode that it should have? A reload may have
+ * changed them since it was made. */
+static bool listeners_fits(const struct listeners *l, size_t i)
+{
+	mode_t dir_mode, mode;
+	struct stat st;
+	gid_t group;
+
+	if (l->activated[i] || i < HANDOVER_OWN || stat(l->paths[i], &st) < 0)
+		return true;
+	listeners_mode(l, i, &dir_mode, &mode, &group);
+	return (st.st_mode & ALLPERMS) == mode && (group == (gid_t)-1 || st.st_gid == group);
+}
+
 /* Those that nobody has; it is looked at all of them before any is made: nothing is replaced if it
  * cannot be each. */
 static int listeners_make_missing(struct listeners *l)
@@ -399,7 +413,7 @@ static int listeners_make_missing(struct listeners *l)
 	int r = 0;
 
 	for (size_t i = 0; i < l->n; i++)
-		missing[i] = !listeners_is_right(l, i);
+		missing[i] = !listeners_is_right(l, i) || !listeners_fits(l, i);
 	/* the first two come from one hand */
 	missing[HANDOVER_CLIENT] = missing[HANDOVER_ADMIN] =
 		missing[HANDOVER_CLIENT] || missing[HANDOVER_ADMIN];

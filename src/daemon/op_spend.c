@@ -259,8 +259,10 @@ static void spend_on_team(void *userdata, struct upstream_answer *a)
 	if (!none && spend_failed(s, a))
 		return;
 	t->known = !none && a->litellm.n_teams == 1;
-	if (t->known)
+	if (t->known) {
 		t->found = a->litellm.teams[0];
+		teams_saw(s->d, &t->found);
+	}
 	spend_next(s);
 }
 

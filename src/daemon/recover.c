@@ -113,7 +113,11 @@ static bool recover_hold(struct lease *l)
 
 	if (l->row.bind == LEASE_TTL) {
 		recover_deadline(l);
-		return lease_begin(l, -1) == 0;
+		if (lease_begin(l, -1) < 0)
+			return false;
+		/* it is not a short one because there is little left */
+		l->life_ms = MAX_OF(l->life_ms, l->row.ends_at_ms - l->row.granted_at_ms);
+		return true;
 	}
 	pidfd = recover_pidfd(l->d, &l->row);
 	if (l->row.bind == LEASE_PROCESS && recover_knows(l->d, &l->row))

@@ -326,6 +326,13 @@ enum team_state teams_need(struct daemon *d, const struct profile *p, char ret_i
 	return team->state;
 }
 
+void teams_saw(struct daemon *d, const struct litellm_team *found)
+{
+	for (struct team *team = d->teams->first; team; team = team->following)
+		if (!team->call && team->state == TEAM_READY && strcmp(team->id, found->id) == 0)
+			team_look(team, found, !team->by_id);
+}
+
 void teams_doubt(struct daemon *d, const struct profile *p)
 {
 	if (p->team_id || p->team_alias)

@@ -32,5 +32,7 @@ struct team_view {
 };
 /* For `status`. False: the profile has no team, or upstream was not asked about it yet. */
 bool teams_view(const struct daemon *d, const struct profile *p, struct team_view *ret);
+/* Upstream has just described a team to somebody else: how it differs is as of now. */
+void teams_saw(struct daemon *d, const struct litellm_team *found);
 /* Asks again at the next need: a key of this profile was found dead. */
 void teams_doubt(struct daemon *d, const struct profile *p);

@@ -42,6 +42,12 @@ static void config_file_take_option(const struct config_file_context *ctx, const
 					    o->name, first->text);
 			return;
 		}
+		if (o->section == SECTION_LISTEN && !config_may_give(id))
+			config_report_error(ctx->report, origin,
+					    "this user is not in the group \"%s\", so it cannot "
+					    "give a socket to it: usermod -aG %s, then start the "
+					    "broker again",
+					    first->text, first->text);
 	}
 	if (option_set(o, texts, n, base, origin, why))
 		config_report_error(ctx->report, origin, "%s: %s", o->name, why);

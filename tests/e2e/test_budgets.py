@@ -123,6 +123,17 @@ def test_team_that_we_did_not_make_is_never_changed(make_broker, litellm, metada
     wait_until(lambda: drift(broker) is None, what="no drift once its owner has changed it")
 
 
+def test_spend_shows_how_a_team_differs_now(make_broker, litellm):
+    litellm.admin("POST", "/team/new", {"team_id": "theirs", "team_alias": "agents", **COLUMNS})
+    broker = make_broker(config(), timing={**FAST, "sweep_every_ms": 600000}).start()
+    broker.acquire(profile="job")
+    assert drift(broker) is None
+    for budget, said in ((9, "max_budget is 9, not 10.5"), (10.5, None)):
+        litellm.admin("POST", "/team/update", {"team_id": "theirs", "max_budget": budget})
+        told = broker.cli("status", "--spend").ok()
+        assert drift(broker) == said and ("drift" in told) == (said is not None), told
+
+
 def test_team_by_id_is_the_operators(make_broker, litellm):
     litellm.admin("POST", "/team/new", {"team_id": "mine", "team_alias": "agents"})
     litellm.clear_calls()

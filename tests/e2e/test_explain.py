@@ -40,7 +40,7 @@ def test_caller_learns_which_rule_decides_and_not_what_the_others_want(ruled):
     told = broker.call_as(STRANGER, "explain", profile="service")
     assert told["allowed"] is False and "rule" not in told
     assert [r["why"] for r in told["rules"]] == [
-        "it is for another systemd unit", "it is for a group that you are not in", "it is for another executable",
+        "it is for another systemd unit", "it is for a group that you are not in", "it is for another executable, or the broker cannot see yours",
         "it does not name this profile"]
     with pytest.raises(RpcError) as refusal:
         broker.call_as(STRANGER, "explain", profile="nosuch")

@@ -78,8 +78,9 @@ def test_who_asks_for_more_than_the_cap_gets_the_cap_and_is_told(make_broker):
             assert abs(answer["lease_ends_at_ms"] - time.time() * 1000 - given) < 5000
     assert "ttl_ms" not in broker.acquire() and "ttl_ms" not in broker.acquire(bind="connection")
     assert "ttl_ms" not in broker.acquire(lease=reply["lease"]), "that asks for nothing"
-    capped, enough = broker.cli("get", "--ttl", "3m"), broker.cli("get", "--ttl", "2m")
+    capped, by_default, enough = (broker.cli("get", *ttl) for ttl in (["--ttl", "3m"], [], ["--ttl", "2m"]))
     assert capped.code == 0 and "earlier than asked for" in capped.stderr
+    assert by_default.code == 0 and "earlier than the default of 15 minutes" in by_default.stderr
     assert enough.code == 0 and enough.stderr == ""
 
 

@@ -219,11 +219,47 @@ def test_grant_of_another_socket_waits_with_it(mounted, what):
     with pytest.raises(RpcError) as refusal:
         call(broker.web, "acquire", profile="process", bind="ttl")
     assert refusal.value.code == "denied" and call(broker.web, "list")["profiles"] == []
+    told = broker.cli("explain", "process", "--as", f"uid={STRANGER},listen=web")
+    assert told.code == 77 and "grants nothing until the broker is restarted" in told.stdout, told
+    row = broker.audit(event="acquire", outcome="denied")[-1]
+    assert "grants nothing until the broker is restarted" in row["detail"], row
     if what == "path":
         broker.stop()
         broker.start()
         assert [p["name"] for p in call(broker.web, "list")["profiles"]] == ["service"]
         assert [p["name"] for p in call(other, "list")["profiles"]] == ["process"]
+
+
+@pytest.mark.parametrize("before, after, mode", [("", "group = 77", 0o660), ("group = 77", "", 0o666)], ids=["added", "taken away"])
+def test_changed_group_is_in_force_after_a_rolling_restart(mounted, before, after, mode):
+    """The socket that the other instance hands over has the old group: it is made anew."""
+    need_root("to give a socket to a group")
+    broker = mounted(start=False, more=before, timing=FAST)
+    instances = Instances(broker)
+    try:
+        a, b = instances.start("a", "b")
+        broker.write_config(MANY + rule_all() + web(broker, more=after))
+        broker.admin("reload")
+        a.stop()
+        instances.wait_leader(a)
+        c = instances.start("c")
+        b.stop()
+        instances.wait_leader(a, b)
+        seen = os.stat(broker.web)
+        assert (seen.st_mode & 0o7777, seen.st_gid == 77) == (mode, after != "")
+        assert call(broker.web, "acquire", bind="ttl")["api_key"] and c.running
+    finally:
+        instances.close()
+
+
+def test_group_that_the_broker_is_not_in_is_an_error_with_its_line(mounted):
+    need_root("to run as another user")
+    broker = mounted(start=False, more="group = 77")
+    for directory in (broker.path("config"), os.path.dirname(broker.config_path)):
+        os.chmod(directory, 0o755)
+    os.chmod(broker.config_path, 0o644)
+    done = broker.run_daemon("--check", user=STRANGER)
+    assert done.code == 78 and f'keybroker.conf:{MANY.count(chr(10)) + rule_all().count(chr(10)) + 1}: this user is not in the group "77"' in done.stderr
 
 
 def test_administrator_asks_about_a_peer_of_the_socket(mounted):

@@ -3,11 +3,12 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
 
-from harness import service
+from harness import build, service
 from harness.users import need_root
 
 UNITS = {"system": ["keybrokerd.socket", "keybrokerd-admin.socket", "keybrokerd.service", "keybrokerd@a.service"],
@@ -29,7 +30,7 @@ def fixture_prefix(tmp_path):
     return service.install(tmp_path)
 
 
-def verify(root, prefix, manager):
+def verify(root, prefix, manager, units=None):
     """All that systemd-analyze has to say; its exit code says nothing about most of its complaints."""
     where, env = [f"--root={root}"], {**os.environ, "XDG_RUNTIME_DIR": str(root), "SYSTEMD_LOG_LEVEL": "info"}
     if manager == "user":  # it takes no --root
@@ -38,7 +39,7 @@ def verify(root, prefix, manager):
         for unit in (prefix / "lib/systemd/user").iterdir():
             (copies / unit.name).write_text(re.sub("^(Exec.*=)/", rf"\1{root}/", unit.read_text(), flags=re.M))
         env["SYSTEMD_UNIT_PATH"] = f"{copies}:{root}/usr/lib/systemd/user"
-    done = subprocess.run(["systemd-analyze", "verify", *where, "--man=no", *UNITS[manager]], stdout=subprocess.PIPE,
+    done = subprocess.run(["systemd-analyze", "verify", *where, "--man=no", *(units or UNITS[manager])], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False, env=env)
     return done.stdout + (f"exit code {done.returncode}" if done.returncode else "")
 
@@ -47,6 +48,29 @@ def verify(root, prefix, manager):
 def test_units_verify(prefix, tmp_path, manager):
     assert sorted(path.name.replace("@", "@a") for path in (prefix / "lib/systemd" / manager).iterdir()) == sorted(UNITS[manager])
     assert verify(tmp_path, prefix, manager) == ""
+
+
+def example(root, prefix):
+    """The unit of docs/examples and what it names, among the installed units; -> its path."""
+    program = root / "opt/web-assistant/server.py"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    for path in ("usr/bin/python3", "usr/local/bin/keybroker"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch(0o755)
+    return pathlib.Path(shutil.copy(build.ROOT / "docs/examples/web-assistant.service", prefix / "lib/systemd/system"))
+
+
+@pytest.mark.parametrize("good, bad, complaint", [
+    ("", "", ""), ("IntervalSec=0", "IntervalSec=none", "Failed to parse"),
+    ("Prevent", "Hinder", "Unknown key 'RestartHinderExitStatus'"), ("bin/keybroker ", "bin/keybreaker ", "is not executable")])
+def test_example_unit_verifies(prefix, tmp_path, good, bad, complaint):
+    unit = example(tmp_path, prefix)
+    text = unit.read_text()
+    assert good in text
+    unit.write_text(text.replace(good, bad))
+    said = verify(tmp_path, prefix, "system", [unit.name])
+    assert complaint in said if complaint else said == ""
 
 
 @pytest.mark.parametrize("manager", UNITS)

@@ -177,6 +177,18 @@ def test_end_that_was_near_before_is_told_at_once(make_broker):
         assert told(connection) == [("expiring", {"lease": reply["lease"], "ends_at_ms": reply["lease_ends_at_ms"]})]
 
 
+def test_end_is_told_in_time_by_the_next_leader(make_broker):
+    """The last third of the lease's time, not of what was left of it at the restart."""
+    broker = make_broker(timing={**QUICK, "expiring_ms": 60000}).start()
+    broker.wait_ready()
+    reply = broker.acquire(bind="ttl", ttl_ms=12000)
+    wait_until(lambda: reply["lease_ends_at_ms"] / 1000 - time.time() < 3.9, 15, "its last third")
+    broker.restart()
+    with watching(broker) as connection:
+        assert told(connection) == [("expiring", {"lease": reply["lease"], "ends_at_ms": reply["lease_ends_at_ms"]})]
+        assert reply["lease_ends_at_ms"] / 1000 - time.time() > 12 / 3 / 3 + 0.2  # before a third of that third was left
+
+
 def test_stopping_leader_says_so(broker):
     with watching(broker) as connection:
         term = broker.call("hello")["term"]
