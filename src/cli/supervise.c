@@ -50,10 +50,11 @@ struct supervisor {
 
 /* For the signal handlers. */
 static volatile sig_atomic_t supervise_child;  /* 0: none */
-static volatile sig_atomic_t supervise_ending; /* somebody else has told it to end */
-static volatile sig_atomic_t
-	supervise_stopped; /* by TERM, which is for good; INT may be survived */
+static volatile sig_atomic_t supervise_ending; /* the signal by which somebody has told it to end */
 static int supervise_wake[2] = { -1, -1 };
+
+static const int supervise_handed_on[] = { SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM, SIGUSR1,
+					   SIGUSR2, SIGCONT, SIGWINCH, SIGCHLD };
 
 static void supervise_on_signal(int number, siginfo_t *info, _unused_ void *context)
 {
@@ -64,31 +65,38 @@ static void supervise_on_signal(int number, siginfo_t *info, _unused_ void *cont
 	else if (supervise_child && info->si_code != SI_KERNEL) /* a terminal tells the group */
 		(void)kill((pid_t)supervise_child, number);
 	if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
-		supervise_ending = 1;
-	if (number == SIGTERM)
-		supervise_stopped = 1;
+		supervise_ending = number;
 	errno = before;
 }
 
 static int supervise_signals(void)
 {
-	static const int handed_on[] = { SIGHUP,  SIGINT,  SIGQUIT,  SIGTERM, SIGUSR1,
-					 SIGUSR2, SIGCONT, SIGWINCH, SIGCHLD };
 	struct sigaction action = { .sa_sigaction = supervise_on_signal,
 				    .sa_flags = SA_RESTART | SA_SIGINFO };
 	struct sigaction before;
 
 	if (pipe2(supervise_wake, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
-	for (size_t i = 0; i < ARRAY_SIZE(handed_on); i++) {
-		if (sigaction(handed_on[i], NULL, &before) < 0)
+	for (size_t i = 0; i < ARRAY_SIZE(supervise_handed_on); i++) {
+		if (sigaction(supervise_handed_on[i], NULL, &before) < 0)
 			return -errno;
 		/* what is ignored here is to be ignored there, as by nohup */
-		if ((before.sa_handler != SIG_IGN || handed_on[i] == SIGCHLD) &&
-		    sigaction(handed_on[i], &action, NULL) < 0)
+		if ((before.sa_handler != SIG_IGN || supervise_handed_on[i] == SIGCHLD) &&
+		    sigaction(supervise_handed_on[i], &action, NULL) < 0)
 			return -errno;
 	}
 	return 0;
+}
+
+/* exec() would, but what comes before it, our handler would swallow. */
+static void supervise_no_handlers(void)
+{
+	struct sigaction now;
+
+	for (size_t i = 0; i < ARRAY_SIZE(supervise_handed_on); i++)
+		if (sigaction(supervise_handed_on[i], NULL, &now) == 0 &&
+		    now.sa_sigaction == supervise_on_signal)
+			(void)signal(supervise_handed_on[i], SIG_DFL);
 }
 
 /* "HUP", "SIGHUP" or "1"; 0: there is none of that name. */
@@ -212,8 +220,7 @@ static void supervise_become(const struct supervisor *s, pid_t parent)
 		_exit(CLI_OS);
 	if (s->file && setenv("OPENAI_API_KEY_FILE", s->file, 1) < 0)
 		_exit(CLI_OS);
-	/* exec() takes our handlers off; until then nobody may tell our own process anything */
-	supervise_child = 0;
+	supervise_no_handlers();
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)execvp(s->c->operands[0], s->c->operands);
 	r = errno;
@@ -221,17 +228,19 @@ static void supervise_become(const struct supervisor *s, pid_t parent)
 		       s->c->operands[0], strerror(r)));
 }
 
-/* Starts it with s->key, which is wiped here. */
+/* Starts it with s->key, which is wiped here; or does not, if it has been told to end. */
 static int supervise_start(struct supervisor *s)
 {
 	sigset_t all, before;
-	pid_t parent = getpid(), child;
+	pid_t parent = getpid(), child = 0;
 
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, &before); /* its pid is known before a signal comes */
-	child = fork();
-	if (child == 0)
-		supervise_become(s, parent);
+	if (!supervise_ending) {
+		child = fork();
+		if (child == 0)
+			supervise_become(s, parent);
+	}
 	supervise_child = child > 0 ? child : 0;
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	if (child < 0)
@@ -267,6 +276,19 @@ static int supervise_exit_code(int status)
 
 /* --- following the lease --- */
 
+/* s->key stays for the next start; there is none if somebody else has told it to end. */
+static void supervise_restart(struct supervisor *s)
+{
+	bool ending = supervise_ending;
+
+	cli_notice(s->c, "there is a new key: %s %s", s->c->operands[0],
+		   ending ? "was told to end, and is not started again" : "is started again");
+	if (ending || s->kill_at_ms)
+		return;
+	s->kill_at_ms = wire_now_ms() + SUPERVISE_STOP_MS;
+	(void)kill((pid_t)supervise_child, SIGTERM);
+}
+
 static void supervise_hand_on(struct supervisor *s)
 {
 	int r = supervise_write_file(s);
@@ -282,13 +304,8 @@ static void supervise_hand_on(struct supervisor *s)
 	s->behind = false;
 	s->troubled = false;
 	s->pause_ms = SUPERVISE_PAUSE_MS;
-	if (s->c->options.restart_on_rotate && !supervise_stopped) {
-		cli_notice(s->c, "there is a new key: %s is started again", s->c->operands[0]);
-		if (s->kill_at_ms == 0) {
-			supervise_ending = 0;
-			s->kill_at_ms = wire_now_ms() + SUPERVISE_STOP_MS;
-			(void)kill((pid_t)supervise_child, SIGTERM);
-		}
+	if (s->c->options.restart_on_rotate) {
+		supervise_restart(s);
 		return;
 	}
 	keybroker_lease_free(TAKE(s->key));
@@ -399,10 +416,10 @@ static int supervise_loop(struct supervisor *s)
 			supervise_step(s);
 			continue;
 		}
-		if (s->kill_at_ms == 0 || supervise_ending || supervise_stopped)
+		if (s->kill_at_ms == 0)
 			return CLI_OK;
 		r = supervise_start(s);
-		if (r != CLI_OK)
+		if (r != CLI_OK || !supervise_child)
 			return r;
 		supervise_ack(s);
 	}
@@ -457,7 +474,11 @@ static int supervise_run(struct supervisor *s)
 	supervise_note_key(s);
 	s->pause_ms = SUPERVISE_PAUSE_MS;
 	r = supervise_start(s);
-	return r == CLI_OK ? supervise_loop(s) : r;
+	if (r == CLI_OK && !supervise_child)
+		s->status = supervise_ending; /* it never ran: what waitpid() says of that signal */
+	else if (r == CLI_OK)
+		r = supervise_loop(s);
+	return r;
 }
 
 int supervise(struct cli *c)

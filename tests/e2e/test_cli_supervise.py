@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import pathlib
+import select
 import signal
 import stat
 import subprocess
@@ -26,7 +28,7 @@ PROGRAM = textwrap.dedent("""
         say("signal", signal.Signals(number).name)
         if number == signal.SIGTERM and "stubborn" not in sys.argv:
             sys.exit(7)
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, on)
     say("start", os.environ.get("OPENAI_API_KEY", "-"), os.environ.get("OPENAI_API_KEY_FILE", "-"), os.getpid())
     while True:
@@ -52,7 +54,7 @@ class Run:
 
     def wait(self, count, first=None):
         """Until it has said so many; -> them."""
-        return wait_until(lambda: len(self.lines(first)) >= count and self.lines(first), 15,
+        return count and wait_until(lambda: len(self.lines(first)) >= count and self.lines(first), 15,
                           lambda: f"{count} x {first}: {self.lines()}\n{self.broker.log}")
 
     @property
@@ -62,17 +64,17 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(broker, *options, arguments=(), env=None):
-    """Runs it until the end of the block; it has started by then."""
+def running(broker, *options, arguments=(), env=None, starts=1):
+    """Runs it until the end of the block; it has started so often by then."""
     notes = broker.write("notes", "")
     program = broker.write("program.py", PROGRAM)
     with broker.cli_running("exec", *options, "--", "/usr/bin/python3", program, notes, *arguments, env=env) as process:
         run = Run(broker, process, notes)
-        run.wait(1, "start")
+        run.wait(starts, "start")
         try:
             yield run
         finally:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, IndexError):
                 os.kill(run.child, signal.SIGKILL)
             broker.write("notes", "")  # keys are in it
 
@@ -162,15 +164,33 @@ def test_who_ends_exec_amid_a_restart_ends_it(patient):
         assert len(run.lines("start")) == 1
 
 
-def test_rotation_does_not_start_a_program_again_that_was_told_to_end(patient):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_rotation_does_not_start_a_program_again_that_was_told_to_end(patient, name):
     """It drains: it is left to that, and ends for good."""
     with running(patient, "--restart-on-rotate", arguments=["stubborn"]) as run:
-        run.process.send_signal(signal.SIGTERM)
+        run.process.send_signal(getattr(signal, name))
         run.wait(1, "signal")
         patient.admin("rotate", profile="service")
-        stays(lambda: len(run.lines("signal")) == 1, 1)
+        wait_until(lambda: select.select([run.process.stderr], [], [], 0)[0], what="a word about it")
+        assert "told to end" in run.process.stderr.readline()
+        stays(lambda: len(run.lines("signal")) == 1, 0.5)
         os.kill(run.child, signal.SIGKILL)
         assert run.process.wait(10) == -signal.SIGKILL and len(run.lines("start")) == 1
+
+
+@pytest.mark.unsanitized
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("moment, starts", [("start 1", 0), ("exec 1", 0), ("start 2", 1), ("exec 2", 1)])
+def test_signal_is_not_lost_while_no_program_runs(patient, moment, starts, name):
+    library = patient.path("files/at_start.so")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, pathlib.Path(__file__).parent / "harness/at_start.c"], check=True)
+    env = {"LD_PRELOAD": library, "KEYBROKER_TEST_MOMENT": moment, "KEYBROKER_TEST_SIGNAL": str(int(getattr(signal, name)))}
+    with running(patient, "--restart-on-rotate", starts=starts, env=env) as run:
+        if starts:
+            patient.admin("rotate", profile="service")
+        # the one that it was told in place of, or as that program ended
+        assert run.process.wait(10) == (7 if moment == "start 2" else -getattr(signal, name))
+        assert len(run.lines("start")) == starts
 
 
 def test_program_does_not_outlive_exec_with_a_dead_key(patient, litellm):
