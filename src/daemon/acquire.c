@@ -243,6 +243,7 @@ static struct lease *acquire_lease(struct acquire *a, struct key *key)
 				 .uid = p->uid,
 				 .gid = p->gid,
 				 .pid = p->pid,
+				 .start_time = p->start_time,
 				 .granted_at_ms = now.wall_ms };
 
 	crypt_draw_id(row.id);
