@@ -432,6 +432,11 @@ void acquire_grant_all(struct acquire_list *list, struct key *key)
 	struct acquire_list now = TAILQ_HEAD_INITIALIZER(now);
 	struct acquire *a;
 
+	if (key->moved && key->row.state == KEY_LIVE && !TAILQ_EMPTY(list)) {
+		key->checked = false; /* once that is known they are served, or refused */
+		key_drive(key);
+		return;
+	}
 	/* What is not good enough goes back to the list, so that list must not be the one that is
 	 * walked. */
 	TAILQ_CONCAT(&now, list, waiting);
@@ -457,7 +462,7 @@ void acquire_settle_all(struct acquire_list *list, struct key *key, const char *
 	struct acquire *a;
 
 	while ((a = TAILQ_FIRST(list)))
-		if (left > 0 && !a->min_valid_asked)
+		if (left > 0 && !a->min_valid_asked && !key->moved)
 			acquire_grant(a, key);
 		else
 			acquire_fail(a, PROTO_UPSTREAM_UNAVAILABLE,

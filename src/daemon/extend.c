@@ -225,12 +225,19 @@ static void extend_on_check(void *userdata, struct upstream_answer *a)
 	int64_t expires_at_ms = 0;
 	const char *death;
 
+	bool told = a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE;
+
 	k->call = NULL;
-	k->checked = true;
+	k->moved = k->moved && !told;
+	k->checked = !k->moved;
 	k->recheck_at_ms = 0;
 	if (extend_is_pointless(k))
 		return;
-	if (a->litellm.kind != LITELLM_OK && a->litellm.kind != LITELLM_GONE) {
+	if (k->moved) {
+		key_retry(k); /* it may be another LiteLLM's: nobody is served until then */
+		return;
+	}
+	if (!told) {
 		/* Proves nothing: the key is kept and handed out, and asked about again. */
 		k->recheck_at_ms = clock_now().boot_ms + k->d->config->timing.upstream_recheck_ms;
 		extend_serve_profile(k); /* before a rename that upstream may hold up as well */

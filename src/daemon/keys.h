@@ -69,9 +69,10 @@ struct key {
 	int64_t call_deadline_ms; /* boot time: the next call makes no attempt after it; 0: none */
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
-	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
-	bool trusted;	   /* whoever led until a moment ago served it: so do we meanwhile */
-	unsigned failures; /* in a row, of what is being done */
+	bool checked; /* upstream has confirmed it since we lead, or could not be asked */
+	bool moved;   /* upstream's url has changed since: nobody gets it before that confirms it */
+	bool trusted; /* whoever led until a moment ago served it: so do we meanwhile */
+	unsigned failures;	     /* in a row, of what is being done */
 	struct acquire_list waiters; /* requests that wait for this very key */
 	UT_hash_handle by_id;
 };
