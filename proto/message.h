@@ -37,6 +37,9 @@ enum message_walk {
 enum message_walk message_walk(const uint8_t *data, size_t n, const struct message_limits *limits,
 			       size_t *ret_len, int64_t *ret_id);
 
+/* How many values are packed here, one behind the other, those within others too. */
+size_t message_values(const uint8_t *data, size_t n);
+
 enum message_type { MESSAGE_REQUEST = 0, MESSAGE_REPLY = 1, MESSAGE_NOTIFICATION = 2 };
 
 struct value;	/* one MessagePack value, borrowed from its message */
@@ -87,5 +90,8 @@ int pack_array(struct buf *b, size_t n) _must_check_;
 int pack_nil(struct buf *b) _must_check_;
 int pack_bool(struct buf *b, bool v) _must_check_;
 int pack_int(struct buf *b, int64_t v) _must_check_;
-int pack_text(struct buf *b, const char *s) _must_check_; /* NULL packs nil */
+/* NULL packs nil. What is not UTF-8, or is cut within a character, is packed as utf8_clean() has
+ * it: a peer may refuse a whole message for it. */
+int pack_text(struct buf *b, const char *s) _must_check_;
+/* These bytes. */
 int pack_text_n(struct buf *b, const char *s, size_t n) _must_check_;

@@ -4,6 +4,8 @@
 #include <msgpack.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static const msgpack_object *value_object(const struct value *v)
 {
 	return (const msgpack_object *)v;
@@ -107,42 +109,6 @@ bool value_int(const struct value *v, int64_t *ret)
 	return true;
 }
 
-/* The bytes behind a lead byte, and the smallest code point it may begin; 0: no lead byte. */
-static size_t value_utf8_tail(uint8_t lead, uint32_t *ret_least)
-{
-	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-	size_t tail = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-
-	*ret_least = least[tail];
-	return lead >= 0xc0 && lead < 0xf8 ? tail : 0;
-}
-
-/* UTF-8 without NUL: no overlong forms, no surrogates, nothing beyond U+10FFFF. */
-static bool value_is_utf8(const uint8_t *s, size_t n)
-{
-	for (size_t i = 0; i < n;) {
-		uint32_t least, code;
-
-		if (s[i] > 0 && s[i] < 0x80) {
-			i++;
-			continue;
-		}
-		size_t tail = value_utf8_tail(s[i], &least);
-		if (tail == 0 || tail >= n - i)
-			return false;
-		code = s[i] & (0x3fu >> tail);
-		for (size_t k = 1; k <= tail; k++) {
-			if ((s[i + k] & 0xc0) != 0x80)
-				return false;
-			code = code << 6 | (s[i + k] & 0x3fu);
-		}
-		if (code < least || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-			return false;
-		i += tail + 1;
-	}
-	return true;
-}
-
 const char *value_text(const struct value *v)
 {
 	if (!value_is(v, MSGPACK_OBJECT_STR))
@@ -150,5 +116,5 @@ const char *value_text(const struct value *v)
 	const msgpack_object_str *s = &value_object(v)->via.str;
 	if (s->size == 0)
 		return "";
-	return value_is_utf8((const uint8_t *)s->ptr, s->size) ? s->ptr : NULL;
+	return utf8_is_good(s->ptr, s->size) ? s->ptr : NULL;
 }

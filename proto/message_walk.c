@@ -5,6 +5,8 @@
  */
 #include "proto/message.h"
 
+#include <limits.h>
+
 enum { MESSAGE_DEPTH_MAX = 8, MESSAGE_METHOD_MAX = 32 };
 
 const struct message_limits message_request_limits = { 16 << 10, 6, 256 };
@@ -263,4 +265,15 @@ enum message_walk message_walk(const uint8_t *data, size_t n, const struct messa
 	if (r == MESSAGE_COMPLETE)
 		*ret_len = w.pos;
 	return r;
+}
+
+size_t message_values(const uint8_t *data, size_t n)
+{
+	const struct message_limits limits = { .bytes = n, .nodes = UINT_MAX };
+	struct walk w = { .data = data, .n = n, .limits = &limits };
+	struct token t;
+
+	while (walk_token(&w, &t) == MESSAGE_COMPLETE)
+		;
+	return (size_t)w.nodes;
 }

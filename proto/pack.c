@@ -5,7 +5,12 @@
 #include "proto/message.h"
 
 #include <msgpack/pack.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/alloc.h"
+#include "base/crypt.h"
+#include "base/utf8.h"
 
 static int pack_write(void *data, const char *bytes, size_t n)
 {
@@ -65,7 +70,20 @@ int pack_text_n(struct buf *b, const char *s, size_t n)
 
 int pack_text(struct buf *b, const char *s)
 {
-	return s ? pack_text_n(b, s, strlen(s)) : pack_nil(b);
+	size_t n = s ? strlen(s) : 0;
+	char *clean;
+	int r;
+
+	if (!s)
+		return pack_nil(b);
+	if (utf8_is_good(s, n))
+		return pack_text_n(b, s, n);
+	clean = xstrdup(s);
+	utf8_clean(clean);
+	r = pack_text_n(b, clean, strlen(clean));
+	crypt_wipe(clean, n);
+	free(clean);
+	return r;
 }
 
 /* [type, id, … */

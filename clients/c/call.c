@@ -39,7 +39,8 @@ static int call_pack_param(struct buf *b, const struct call_param *p)
 		return r;
 	switch (p->type) {
 	case CALL_TEXT:
-		return pack_text(b, p->text);
+		/* as it is: what is not UTF-8 is refused, and not taken for something else */
+		return p->text ? pack_text_n(b, p->text, strlen(p->text)) : pack_nil(b);
 	case CALL_INT:
 		return pack_int(b, p->number);
 	case CALL_BOOL:

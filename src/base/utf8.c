@@ -2,7 +2,6 @@
  */
 #include "base/utf8.h"
 
-#include <stddef.h>
 #include <string.h>
 
 /* Bytes of the character that begins with `first`; 0: none does. */
@@ -61,4 +60,18 @@ void utf8_clean(char *text)
 			at += good;
 		}
 	}
+}
+
+bool utf8_is_good(const char *text, size_t n)
+{
+	const unsigned char *at = (const unsigned char *)text, *end = at + n;
+
+	while (at < end && *at) {
+		size_t length = utf8_length(*at);
+
+		if (length == 0 || length > (size_t)(end - at) || utf8_good(at, length) < length)
+			return false;
+		at += length;
+	}
+	return at == end;
 }

@@ -18,8 +18,9 @@ static const struct command command_rows[] = {
 	  "and holds no old one back. It hands on signals, ends with CMD and with its exit code; if it\n"
 	  "is killed, CMD gets SIGTERM. --restart-on-rotate ends CMD by SIGTERM (after 10 s by SIGKILL)\n"
 	  "and starts it again, unless exec was sent TERM, INT or QUIT before. --key-file replaces PATH\n"
-	  "by renaming, names it in OPENAI_API_KEY_FILE, and removes it at the end; the old key works\n"
-	  "for the grace (5 min), so CMD may read the file when it likes, or after a --watch-signal.\n" },
+	  "by renaming, names it in OPENAI_API_KEY_FILE, and removes it at the end, unless another exec\n"
+	  "has put its own there; the old key works for the grace (5 min), so CMD may read the file when\n"
+	  "it likes, or after a --watch-signal.\n" },
 	{ "get", "", "Print a key, for scripts; it is yours for a limited time",
 	  OPT_PROFILE | OPT_FORMAT | OPT_TTL | OPT_FOR | OPT_MIN_VALID, false, 0, command_get,
 	  "The key alone goes to stdout, all else to stderr. --format env prints OPENAI_API_KEY and\n"

@@ -12,6 +12,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/host.h"
 #include "base/macros.h"
 #include "cli/command.h"
@@ -73,9 +74,8 @@ void exec_take_out_master(char *ret, size_t size)
 
 	*ret = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (!getenv(names[i]))
+		if (!env_scrub(names[i]))
 			continue;
-		(void)unsetenv(names[i]); /* fails for an invalid name alone */
 		n += (size_t)snprintf(ret + n, size - n, "%s%s", n ? ", " : "", names[i]);
 	}
 }

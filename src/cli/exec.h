@@ -22,6 +22,6 @@ enum exec_base exec_judge_base(const char *own, const char *brokers, const char 
 void exec_name_server(const char *url, char ret[URL_HOST_SIZE + 16]);
 /* Sets OPENAI_BASE_URL where it is to be set; else an exit code, once it has said why. */
 int exec_set_base(const struct cli *c, const struct keybroker_lease *l);
-/* Takes the variables that no program but a LiteLLM proxy should have out of the environment, and
- * names in `ret` those that were set ("" if none). */
+/* Takes the variables that no program but a LiteLLM proxy should have out of the environment, bytes
+ * and all, and names in `ret` those that were set ("" if none). */
 void exec_take_out_master(char *ret, size_t size);

@@ -1,13 +1,16 @@
-/* Reading paged lists. Holds one page at a time. */
+/* Reading paged lists: one page at a time, or all. */
 #include "cli/pages.h"
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/json_out.h"
+#include "cli/text.h"
 #include "proto/message.h"
 
 enum { PAGES_ROWS = 50, PAGES_PARAMS_MAX = 16 };
@@ -113,4 +116,101 @@ int pages_read(const struct cli *c, const struct pages *p)
 		r = pages_loop(c, k, p, &s);
 	free(s.after);
 	return r;
+}
+
+/* --- all at once --- */
+
+const struct value *pages_kept_at(const struct pages_kept *kept, size_t i)
+{
+	return message_result(kept->pages[i]);
+}
+
+void pages_kept_deinit(struct pages_kept *kept)
+{
+	for (size_t i = 0; i < kept->n; i++)
+		message_free(kept->pages[i]);
+	free(kept->pages);
+	*kept = (struct pages_kept){ 0 };
+}
+
+/* The param for the next page; false: that was the last one. What goes on nowhere is the last. */
+static bool pages_next(const struct value *result, bool by_number, struct call_param *after)
+{
+	const struct value *next = value_get(result, "next");
+	const char *text = value_text(next);
+	struct call_param before = *after;
+	int64_t number;
+
+	if (by_number && value_int(next, &number) && number > before.number) {
+		*after = CALL_PARAM_INT("after", number);
+		return true;
+	}
+	if (by_number || !text || (before.text && strcmp(text, before.text) <= 0))
+		return false;
+	*after = CALL_PARAM_TEXT("after", text); /* the page's, which stays */
+	return true;
+}
+
+int pages_keep(const struct cli *c, const char *method, bool by_number, bool upstream,
+	       struct pages_kept *ret)
+{
+	struct call_param after =
+		by_number ? CALL_PARAM_INT("after", 0) : CALL_PARAM_TEXT("after", NULL);
+	const struct call call = {
+		.method = method, .params = &after, .n_params = 1, .upstream = upstream
+	};
+	int r;
+
+	do {
+		struct message *m = NULL;
+
+		r = cli_call(c, true, &call, &m);
+		if (r != CLI_OK) {
+			pages_kept_deinit(ret);
+			return r;
+		}
+		ret->pages = xrealloc(ret->pages, ret->n + 1, sizeof(*ret->pages));
+		ret->pages[ret->n++] = m;
+	} while (pages_next(pages_kept_at(ret, ret->n - 1), by_number, &after));
+	return CLI_OK;
+}
+
+static void pages_json_array(FILE *f, const struct pages_kept *kept, const char *name)
+{
+	bool first = true;
+
+	(void)fputc('[', f); /* errors show when the stream is flushed */
+	for (size_t i = 0; i < kept->n; i++) {
+		const struct value *array = value_get(pages_kept_at(kept, i), name);
+
+		for (size_t k = 0; k < value_len(array); k++) {
+			if (!first)
+				(void)fputc(',', f);
+			json_out(f, value_at(array, k));
+			first = false;
+		}
+	}
+	(void)fputc(']', f);
+}
+
+void pages_kept_json(FILE *f, const struct pages_kept *kept)
+{
+	const struct value *v = pages_kept_at(kept, 0);
+	bool first = true;
+
+	for (size_t i = 0; i < value_len(v); i++) {
+		const char *name = value_text(value_key_at(v, i));
+
+		if (!name || strcmp(name, "next") == 0)
+			continue;
+		if (!first)
+			(void)fputc(',', f);
+		first = false;
+		text_print_json(f, name);
+		(void)fputc(':', f);
+		if (value_type(value_value_at(v, i)) == VALUE_ARRAY)
+			pages_json_array(f, kept, name);
+		else
+			json_out(f, value_value_at(v, i));
+	}
 }

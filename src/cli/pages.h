@@ -4,9 +4,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct call_param;
 struct cli;
+struct message;
 struct value;
 
 struct pages {
@@ -25,3 +27,19 @@ struct pages {
 /* With --json, prints {"<list>":[…],"next":…?} itself. CLI_OK or the exit code, after having said
  * why. */
 int pages_read(const struct cli *c, const struct pages *p);
+
+/* All pages of a reply that has more than one list. Zeroed: none. */
+struct pages_kept {
+	struct message **pages; /* owned */
+	size_t n;
+};
+
+/* Asks the admin socket. `by_number`: as in struct pages; `upstream`: as in struct call. CLI_OK or
+ * the exit code, after having said why; then there are none. */
+int pages_keep(const struct cli *c, const char *method, bool by_number, bool upstream,
+	       struct pages_kept *ret);
+void pages_kept_deinit(struct pages_kept *kept);
+/* The result of page `i`. */
+const struct value *pages_kept_at(const struct pages_kept *kept, size_t i);
+/* The members of the first page as JSON, without the braces; an array has those of all pages. */
+void pages_kept_json(FILE *f, const struct pages_kept *kept);

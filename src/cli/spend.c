@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/field.h"
+#include "cli/pages.h"
 #include "cli/table.h"
 #include "proto/message.h"
 
@@ -40,25 +41,31 @@ static void spend_row(struct table *t, const char *what, const char *name, const
 	table_end_row(t);
 }
 
-void spend_print(const struct value *v)
+static void spend_rows(struct table *t, const struct pages_kept *pages, const char *list,
+		       const char *what, const char *name)
+{
+	for (size_t i = 0; i < pages->n; i++) {
+		const struct value *rows = value_get(pages_kept_at(pages, i), list);
+
+		for (size_t k = 0; k < value_len(rows); k++) {
+			const struct value *row = value_at(rows, k);
+			const char *shown = field_text(row, name);
+
+			/* of teams alone */
+			spend_row(t, what, *shown ? shown : field_text(row, "id"), row);
+		}
+	}
+}
+
+void spend_print(const struct pages_kept *pages)
 {
 	static const char *const titles[] = { "SPENT BY", "NAME", "KEYS", ">SPENT",
 					      ">BUDGET",  "PER",  NULL };
-	const struct value *profiles = value_get(v, "profiles"), *teams = value_get(v, "teams"),
-			   *keys = value_get(v, "keys");
 	_cleanup_(table_freep) struct table *t = table_new(titles);
 
-	for (size_t i = 0; i < value_len(teams); i++) {
-		const struct value *row = value_at(teams, i);
-		const char *alias = field_text(row, "alias");
-
-		spend_row(t, "team", *alias ? alias : field_text(row, "id"), row);
-	}
-	for (size_t i = 0; i < value_len(profiles); i++)
-		spend_row(t, "profile", field_text(value_at(profiles, i), "profile"),
-			  value_at(profiles, i));
-	for (size_t i = 0; i < value_len(keys); i++)
-		spend_row(t, "key", field_text(value_at(keys, i), "alias"), value_at(keys, i));
+	spend_rows(t, pages, "teams", "team", "alias");
+	spend_rows(t, pages, "profiles", "profile", "profile");
+	spend_rows(t, pages, "keys", "key", "alias");
 	putchar('\n');
 	table_print(t, stdout, table_width(STDOUT_FILENO));
 }

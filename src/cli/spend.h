@@ -1,7 +1,7 @@
 /* What LiteLLM has counted, for `status --spend`. */
 #pragma once
 
-struct value;
+struct pages_kept;
 
-/* The reply of `spend`, as a table. */
-void spend_print(const struct value *v);
+/* The replies of `spend`, as a table. */
+void spend_print(const struct pages_kept *pages);

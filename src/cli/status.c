@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "cli/command.h"
 #include "cli/field.h"
-#include "cli/json_out.h"
+#include "cli/pages.h"
 #include "cli/spend.h"
 #include "cli/table.h"
 #include "cli/text.h"
@@ -251,19 +251,26 @@ static void status_retiring_row(struct table *t, const struct value *row)
 	table_end_row(t);
 }
 
-static void status_profiles(const struct value *profiles)
+static void status_profile_rows(struct table *t, const struct value *row)
+{
+	const struct value *retiring = value_get(row, "retiring");
+
+	status_profile_row(t, row);
+	for (size_t i = 0; i < value_len(retiring); i++)
+		status_retiring_row(t, value_at(retiring, i));
+}
+
+static void status_profiles(const struct pages_kept *pages)
 {
 	static const char *const titles[] = { "PROFILE", "MODE",    "STATE",   ">GEN",	 "ALIAS",
 					      "KEY",	 ">LEASES", "EXPIRES", "OUTAGE", NULL };
 	_cleanup_(table_freep) struct table *t = table_new(titles);
 
-	for (size_t i = 0; i < value_len(profiles); i++) {
-		const struct value *row = value_at(profiles, i);
-		const struct value *retiring = value_get(row, "retiring");
+	for (size_t i = 0; i < pages->n; i++) {
+		const struct value *profiles = value_get(pages_kept_at(pages, i), "profiles");
 
-		status_profile_row(t, row);
-		for (size_t k = 0; k < value_len(retiring); k++)
-			status_retiring_row(t, value_at(retiring, k));
+		for (size_t k = 0; k < value_len(profiles); k++)
+			status_profile_rows(t, value_at(profiles, k));
 	}
 	putchar('\n');
 	table_print(t, stdout, table_width(STDOUT_FILENO));
@@ -284,28 +291,31 @@ static void status_drift(const struct value *row)
 			    field_text(team, "drift"));
 }
 
-/* What needs somebody's attention comes last, where it is seen. */
-static void status_troubles(const struct value *v)
+static void status_profile_troubles(const struct value *row)
 {
-	const struct value *profiles = value_get(v, "profiles"),
-			   *warnings = value_get(v, "warnings");
-	char again[2 * WHEN_SIZE];
+	const char *pool = field_text(value_get(row, "pool"), "error");
+	char again[2 * WHEN_SIZE] = "";
 
-	for (size_t i = 0; i < value_len(profiles); i++) {
-		const struct value *row = value_at(profiles, i);
-		const char *pool = field_text(value_get(row, "pool"), "error");
+	if (*pool)
+		status_line("error", "%s: its pool is not full: %s", field_text(row, "name"), pool);
+	status_drift(row);
+	if (!*field_text(row, "error"))
+		return;
+	if (field_int(row, "retry_at_ms") > cli_now_ms())
+		status_when(row, "retry_at_ms", "; next try ", again);
+	status_line("error", "%s: %s%s", field_text(row, "name"), field_text(row, "error"), again);
+}
 
-		if (*pool)
-			status_line("error", "%s: its pool is not full: %s",
-				    field_text(row, "name"), pool);
-		status_drift(row);
-		if (!*field_text(row, "error"))
-			continue;
-		*again = '\0';
-		if (field_int(row, "retry_at_ms") > cli_now_ms())
-			status_when(row, "retry_at_ms", "; next try ", again);
-		status_line("error", "%s: %s%s", field_text(row, "name"), field_text(row, "error"),
-			    again);
+/* What needs somebody's attention comes last, where it is seen. */
+static void status_troubles(const struct pages_kept *pages)
+{
+	const struct value *warnings = value_get(pages_kept_at(pages, 0), "warnings");
+
+	for (size_t i = 0; i < pages->n; i++) {
+		const struct value *profiles = value_get(pages_kept_at(pages, i), "profiles");
+
+		for (size_t k = 0; k < value_len(profiles); k++)
+			status_profile_troubles(value_at(profiles, k));
 	}
 	for (size_t i = 0; i < value_len(warnings); i++) {
 		const char *text = value_text(value_at(warnings, i));
@@ -315,49 +325,45 @@ static void status_troubles(const struct value *v)
 }
 
 /* One object, whether there is a `spend` or not. */
-static void status_json(const struct value *v, const struct value *spend)
+static void status_json(const struct pages_kept *pages, const struct pages_kept *spent)
 {
-	if (!spend) {
-		json_out_line(v);
-		return;
+	(void)fputc('{', stdout); /* errors show when the stream is flushed */
+	pages_kept_json(stdout, pages);
+	if (spent->n > 0) {
+		(void)fputs(",\"spend\":{", stdout);
+		pages_kept_json(stdout, spent);
+		(void)fputc('}', stdout);
 	}
-	for (size_t i = 0; i < value_len(v); i++) {
-		(void)fputc(i ? ',' : '{', stdout); /* errors show when the stream is flushed */
-		text_print_json(stdout, value_text(value_key_at(v, i)));
-		(void)fputc(':', stdout);
-		json_out(stdout, value_value_at(v, i));
-	}
-	(void)fputs(",\"spend\":", stdout);
-	json_out(stdout, spend);
 	(void)fputs("}\n", stdout);
+}
+
+static void status_text(const struct pages_kept *pages, const struct pages_kept *spent)
+{
+	status_broker(pages_kept_at(pages, 0));
+	status_profiles(pages);
+	if (spent->n > 0)
+		spend_print(spent);
+	status_troubles(pages);
 }
 
 int command_status(struct cli *c)
 {
-	const struct call call = { .method = "status" };
-	const struct call spend = { .method = "spend", .upstream = true };
-	_cleanup_(message_freep) struct message *m = NULL, *spent = NULL;
-	int r = cli_call(c, true, &call, &m);
+	_cleanup_(pages_kept_deinit) struct pages_kept pages = { 0 }, spent = { 0 };
+	int r = pages_keep(c, "status", false, false, &pages);
 
 	if (r != CLI_OK)
 		return r;
 	if (c->options.spend)
-		r = cli_call(c, true, &spend, &spent);
-	if (spent) { /* how teams differ was found out by that */
-		message_freep(&m);
-		r = cli_call(c, true, &call, &m);
+		r = pages_keep(c, "spend", true, true, &spent);
+	if (spent.n > 0) { /* how teams differ was found out by that */
+		pages_kept_deinit(&pages);
+		r = pages_keep(c, "status", false, false, &pages);
 		if (r != CLI_OK)
 			return r;
 	}
-	const struct value *v = message_result(m);
-	if (c->options.json) {
-		status_json(v, spent ? message_result(spent) : NULL);
-		return r;
-	}
-	status_broker(v);
-	status_profiles(value_get(v, "profiles"));
-	if (spent)
-		spend_print(message_result(spent));
-	status_troubles(v);
+	if (c->options.json)
+		status_json(&pages, &spent);
+	else
+		status_text(&pages, &spent);
 	return r;
 }

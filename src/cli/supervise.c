@@ -17,11 +17,13 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/env.h"
 #include "base/macros.h"
 #include "cli/cli.h"
 #include "cli/exec.h"
 #include "cli/key_file.h"
 #include "cli/patience.h"
+#include "cli/text.h"
 #include "clients/c/wire.h"
 #include "proto/message.h"
 
@@ -34,8 +36,8 @@ enum {
 
 struct supervisor {
 	const struct cli *c;
-	int signal; /* for the program when its file is new; 0: none */
-	char *file; /* absolute; NULL: the key goes into the environment */
+	int signal;	      /* for the program when its file is new; 0: none */
+	struct key_file file; /* absolute; none: the key goes into the environment */
 	struct keybroker *calls, *watch;
 	struct keybroker_lease *key; /* for the next start; wiped once it is handed on */
 	char lease[64], hash[16];
@@ -74,6 +76,7 @@ static int supervise_signals(void)
 	struct sigaction action = { .sa_sigaction = supervise_on_signal,
 				    .sa_flags = SA_RESTART | SA_SIGINFO };
 	struct sigaction before;
+	sigset_t none;
 
 	if (pipe2(supervise_wake, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
@@ -85,7 +88,9 @@ static int supervise_signals(void)
 		    sigaction(supervise_handed_on[i], &action, NULL) < 0)
 			return -errno;
 	}
-	return 0;
+	/* as in the program: blocked by who started us, its end would go unnoticed */
+	(void)sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
 
 /* exec() would, but what comes before it, our handler would swallow. */
@@ -97,21 +102,6 @@ static void supervise_no_handlers(void)
 		if (sigaction(supervise_handed_on[i], NULL, &now) == 0 &&
 		    now.sa_sigaction == supervise_on_signal)
 			(void)signal(supervise_handed_on[i], SIG_DFL);
-}
-
-/* "HUP", "SIGHUP" or "1"; 0: there is none of that name. */
-static int supervise_signal_number(const char *name)
-{
-	const char *bare = strncmp(name, "SIG", 3) == 0 ? name + 3 : name;
-	char *end;
-	long number = strtol(name, &end, 10);
-
-	if (end != name && !*end)
-		return number > 0 && number < NSIG ? (int)number : 0;
-	for (int i = 1; i < NSIG; i++)
-		if (sigabbrev_np(i) && strcmp(sigabbrev_np(i), bare) == 0)
-			return i;
-	return 0;
 }
 
 static int supervise_options(struct supervisor *s, const struct cli *c)
@@ -127,7 +117,7 @@ static int supervise_options(struct supervisor *s, const struct cli *c)
 	if (o->watch_signal && o->restart_on_rotate)
 		return cli_usage(c, "--watch-signal does not go with --restart-on-rotate");
 	if (o->watch_signal)
-		s->signal = supervise_signal_number(o->watch_signal);
+		s->signal = text_signal(o->watch_signal);
 	if (o->watch_signal && s->signal == 0)
 		return cli_usage(c, "--watch-signal: there is no signal \"%s\"", o->watch_signal);
 	if (!o->key_file)
@@ -136,7 +126,7 @@ static int supervise_options(struct supervisor *s, const struct cli *c)
 	if (o->key_file[0] != '/' && !here)
 		return cli_fail(c, CLI_OS, "the current directory has no name: %s",
 				strerror(errno));
-	s->file = xasprintf("%s%s%s", here ? here : "", here ? "/" : "", o->key_file);
+	s->file.path = xasprintf("%s%s%s", here ? here : "", here ? "/" : "", o->key_file);
 	return CLI_OK;
 }
 
@@ -201,7 +191,7 @@ static void supervise_trouble(struct supervisor *s, const char *what)
 
 static int supervise_write_file(struct supervisor *s)
 {
-	return s->file ? key_file_write(s->file, keybroker_lease_api_key(s->key)) : 0;
+	return s->file.path ? key_file_write(&s->file, keybroker_lease_api_key(s->key)) : 0;
 }
 
 /* --- the program --- */
@@ -216,9 +206,9 @@ static void supervise_become(const struct supervisor *s, pid_t parent)
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* its key goes with us */
 	if (getppid() != parent)
 		_exit(CLI_SOFTWARE);
-	if (!s->file && setenv("OPENAI_API_KEY", keybroker_lease_api_key(s->key), 1) < 0)
+	if (!s->file.path && setenv("OPENAI_API_KEY", keybroker_lease_api_key(s->key), 1) < 0)
 		_exit(CLI_OS);
-	if (s->file && setenv("OPENAI_API_KEY_FILE", s->file, 1) < 0)
+	if (s->file.path && setenv("OPENAI_API_KEY_FILE", s->file.path, 1) < 0)
 		_exit(CLI_OS);
 	supervise_no_handlers();
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -295,7 +285,7 @@ static void supervise_hand_on(struct supervisor *s)
 	char text[512];
 
 	if (r < 0) {
-		(void)snprintf(text, sizeof(text), "%s cannot be written: %s", s->file,
+		(void)snprintf(text, sizeof(text), "%s cannot be written: %s", s->file.path,
 			       strerror(-r));
 		supervise_trouble(s, text);
 		return;
@@ -453,10 +443,9 @@ static int supervise_first_key(struct supervisor *s)
 	enum keybroker_code code = supervise_acquire(s, &e);
 	patience_end();
 	r = code == KEYBROKER_OK ? exec_set_base(s->c, s->key) : cli_report(s->c, &e);
-	if (r == CLI_OK && getenv("OPENAI_API_KEY"))
+	if (r == CLI_OK && env_scrub("OPENAI_API_KEY"))
 		cli_notice(s->c, "OPENAI_API_KEY was set; it is not passed on to %s",
 			   s->c->operands[0]);
-	(void)unsetenv("OPENAI_API_KEY"); /* fails for an invalid name alone */
 	return r == CLI_OK ? supervise_open(s) : r;
 }
 
@@ -471,7 +460,8 @@ static int supervise_run(struct supervisor *s)
 		return cli_fail(s->c, CLI_OS, "signals cannot be handed on: %s", strerror(-w));
 	w = supervise_write_file(s);
 	if (w < 0)
-		return cli_fail(s->c, CLI_IO, "%s cannot be written: %s", s->file, strerror(-w));
+		return cli_fail(s->c, CLI_IO, "%s cannot be written: %s", s->file.path,
+				strerror(-w));
 	supervise_note_key(s);
 	s->pause_ms = SUPERVISE_PAUSE_MS;
 	r = supervise_start(s);
@@ -484,17 +474,16 @@ static int supervise_run(struct supervisor *s)
 
 int supervise(struct cli *c)
 {
-	struct supervisor s = { 0 };
+	struct supervisor s = { .file = { .fd = -1 } };
 	int r = supervise_options(&s, c);
 
 	if (r == CLI_OK) {
 		r = supervise_run(&s);
-		if (s.file && s.hash[0])
-			(void)unlink(s.file); /* its key goes with the lease */
+		key_file_remove(&s.file); /* its key goes with the lease */
 	}
 	keybroker_lease_free(s.key);
 	keybroker_close(s.calls);
 	keybroker_close(s.watch);
-	free(s.file);
+	key_file_deinit(&s.file);
 	return r == CLI_OK ? supervise_exit_code(s.status) : r;
 }

@@ -2,7 +2,9 @@
 #include "cli/text.h"
 
 #include <ctype.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -71,6 +73,20 @@ static bool text_is_plain(const char *s)
 		if (!isalnum((uint8_t)*s) && !strchr("-_./:@%+=,", *s))
 			return false;
 	return true;
+}
+
+int text_signal(const char *name)
+{
+	const char *bare = strncmp(name, "SIG", 3) == 0 ? name + 3 : name;
+	char *end;
+	long number = strtol(name, &end, 10);
+
+	if (end != name && !*end)
+		return number > 0 && number < NSIG ? (int)number : 0;
+	for (int i = 1; i < NSIG; i++)
+		if (sigabbrev_np(i) && strcmp(sigabbrev_np(i), bare) == 0)
+			return i;
+	return 0;
 }
 
 char *text_shell_word(const char *s)

@@ -19,6 +19,8 @@ void text_print_json(FILE *f, const char *s);
 /* A SHA-256, or `least` or more of its first digits, in the lower case that the broker takes. False
  * for anything else. */
 bool text_hash(const char *s, size_t least, char ret[TEXT_HASH_SIZE]);
+/* "HUP", "SIGHUP" or "1" as a number; 0: there is none of that name. */
+int text_signal(const char *name);
 /* The text as a word of the shell: as it is if it is plain, else in single quotes. Free with
  * free(). */
 char *text_shell_word(const char *s) _must_check_;

@@ -33,11 +33,15 @@ static int view_table(struct cli *c, struct pages *p, const char *const titles[]
 static void view_profile(void *userdata, const struct value *row)
 {
 	_cleanup_(freep) char *models = field_join(value_get(row, "models"));
+	int64_t more = field_int(row, "models_more");
 	struct table *t = userdata;
 
 	table_cell(t, "%s", field_text(row, "name"));
 	table_cell(t, "%s", field_text(row, "mode"));
-	table_cell(t, "%s", models);
+	if (more > 0)
+		table_cell(t, "%s, and %" PRId64 " more", models, more);
+	else
+		table_cell(t, "%s", models);
 	table_cell(t, "%s", field_text(row, "rule"));
 	table_cell(t, "%s", field_text(row, "base_url"));
 	table_end_row(t);

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+#include "base/utf8.h"
+
 enum alias_field { ALIAS_PID, ALIAS_UID, ALIAS_USER, ALIAS_UNIT, ALIAS_HOST, ALIAS_PROFILE };
 
 static const struct {
@@ -95,6 +98,7 @@ void alias_expand(const char *template, const struct alias_values *v, char *ret,
 		template += strlen(alias_fields[field].name);
 	}
 	ret[at] = '\0';
+	utf8_clean(ret);
 }
 
 void alias_append(const char *alias, char separator, const char *suffix, char *ret, size_t size)
@@ -105,6 +109,6 @@ void alias_append(const char *alias, char separator, const char *suffix, char *r
 	if (tail > size)
 		tail = size;
 	if (keep + tail > size)
-		keep = size - tail;
+		keep = text_cut(alias, size - tail);
 	(void)snprintf(ret, size, "%.*s%c%s", (int)keep, alias, separator, suffix);
 }

@@ -18,7 +18,7 @@ const char *alias_template_error(const char *template);
 /* True if it names %{pid}, %{uid}, %{user} or %{unit}: not for a shared profile. */
 bool alias_template_varies(const char *template);
 /* Expands into `ret`; what does not fit into `size` is cut; line breaks and control characters
- * become '_'. */
+ * become '_', and what is not UTF-8 '?'. */
 void alias_expand(const char *template, const struct alias_values *v, char *ret, size_t size);
 /* `alias` + "." or "-" + `suffix`, cutting the alias so that the whole fits into `size`. */
 void alias_append(const char *alias, char separator, const char *suffix, char *ret, size_t size);

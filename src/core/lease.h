@@ -26,6 +26,7 @@ struct lease_row {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
+	uint64_t start_time; /* of that process, as in struct peer; 0: unknown */
 	/* the process it is bound to (LEASE_PROCESS) */
 	pid_t holder_pid;
 	uint64_t holder_start; /* clock ticks since boot */

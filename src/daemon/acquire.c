@@ -243,6 +243,7 @@ static struct lease *acquire_lease(struct acquire *a, struct key *key)
 				 .uid = p->uid,
 				 .gid = p->gid,
 				 .pid = p->pid,
+				 .start_time = p->start_time,
 				 .granted_at_ms = now.wall_ms };
 
 	crypt_draw_id(row.id);
@@ -425,7 +426,7 @@ static void acquire_settle(struct acquire *a, struct key *key, enum proto_error 
 {
 	int64_t recheck = a->d->config->timing.upstream_recheck_ms;
 
-	if (key_remaining_ms(key, clock_now().wall_ms) > 0 && !a->min_valid_asked)
+	if (key_remaining_ms(key, clock_now().wall_ms) > 0 && !a->min_valid_asked && !key->moved)
 		acquire_grant(a, key);
 	else
 		acquire_fail(a, code, code == PROTO_UPSTREAM_REFUSED ? -1 : recheck, message);
@@ -457,6 +458,11 @@ void acquire_grant_all(struct acquire_list *list, struct key *key)
 	bool more = false;
 	struct acquire *a;
 
+	if (key->moved && key->row.state == KEY_LIVE && !TAILQ_EMPTY(list)) {
+		key->checked = false; /* once that is known they are served, or refused */
+		key_drive(key);
+		return;
+	}
 	/* What is not good enough goes back to the list, so that list must not be the one that is
 	 * walked. */
 	TAILQ_CONCAT(&now, list, waiting);

@@ -145,10 +145,14 @@ static void acquire_again(struct acquire *a, const struct profile *p)
 	else if (l->row.refreshable && l->key->row.mode == PROFILE_SHARED &&
 		 p->mode == PROFILE_SHARED)
 		acquire_shared(a);
-	else if (l->key->dead || l->key->row.state == KEY_DELETED)
+	else if (l->key->dead || l->key->row.state == KEY_DELETED ||
+		 (l->key->moved && l->key->row.state == KEY_RETIRING))
 		acquire_fail(a, PROTO_UNKNOWN_LEASE, -1,
 			     "the key of this lease is gone; acquire a new one");
-	else {
+	else if (l->key->moved) {
+		acquire_wait(a, &l->key->waiters);
+		acquire_grant_all(&l->key->waiters, l->key);
+	} else {
 		acquire_wait(a, &own);
 		acquire_grant_all(&own, l->key);
 	}

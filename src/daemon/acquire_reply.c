@@ -15,6 +15,7 @@
 #include "daemon/keys.h"
 #include "daemon/leases.h"
 #include "daemon/op.h"
+#include "daemon/op_rows.h"
 
 const char *acquire_user_name(uid_t uid, char *buf, size_t size)
 {
@@ -72,12 +73,16 @@ static int64_t acquire_ttl(const struct acquire *a)
 
 static int acquire_pack_models(struct buf *b, const struct profile *p)
 {
+	size_t shown = op_models_shown(p);
 	int r = pack_text(b, "models");
 
-	r = r < 0 ? r : pack_array(b, p->n_models);
-	for (size_t i = 0; i < p->n_models && r == 0; i++)
+	r = r < 0 ? r : pack_array(b, shown);
+	for (size_t i = 0; i < shown && r == 0; i++)
 		r = pack_text(b, p->models[i]);
-	return r;
+	if (shown == p->n_models)
+		return r;
+	r = r < 0 ? r : pack_text(b, "models_more");
+	return r < 0 ? r : pack_int(b, (int64_t)(p->n_models - shown));
 }
 
 #define ACQUIRE_TIMES 4
@@ -117,7 +122,7 @@ static int acquire_pack(struct acquire *a, struct buf *b, const struct profile *
 					 { "mode", profile_mode_name(mode) },
 					 { "base_url", a->base_url },
 					 { "key_hash", shown } };
-	size_t n = 8;
+	size_t n = 8 + (op_models_shown(p) < p->n_models);
 	int r;
 
 	for (size_t i = 0; i < ACQUIRE_TIMES; i++)

@@ -197,6 +197,8 @@ static void reload_apply(struct reload *l)
 	fixed_changed = d->config->timing.fixed_max_ms != old->timing.fixed_max_ms;
 	if (upstream_changed && daemon_upstream(d) < 0)
 		log_error("reload: upstream cannot be set up; calls fail until the next reload");
+	if (!daemon_same_text(d->config->upstream_url, old->upstream_url))
+		keys_move(d);
 	if (d->sweep_wanted)
 		sweep_start(d->sweep);
 	d->sweep_wanted = false;

@@ -59,7 +59,7 @@ struct daemon {
 	struct pools *pools;
 	struct teams *teams;
 	struct sweep *sweep;
-	struct spend *spend; /* under way, or NULL */
+	struct spend *spend; /* under way, or kept for its next pages; NULL */
 	struct denials *denials;
 	struct audit_prune *prune;
 	struct readers *readers;

@@ -298,12 +298,19 @@ static void extend_on_check(void *userdata, struct upstream_answer *a)
 	int64_t expires_at_ms = -1;
 	const char *death = NULL;
 
+	bool told = a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE;
+
 	k->call = NULL;
-	k->checked = true;
+	k->moved = k->moved && !told;
+	k->checked = !k->moved;
 	k->recheck_at_ms = 0;
 	if (extend_is_pointless(k))
 		return;
-	if (a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE)
+	if (k->moved) {
+		key_retry(k); /* it may be another LiteLLM's: nobody is served until then */
+		return;
+	}
+	if (told)
 		death = key_death(k, a, &expires_at_ms);
 	if (!death && expires_at_ms < 0) {
 		/* Proves nothing: the key is kept and handed out, and asked about again. */

@@ -19,6 +19,8 @@ struct upstream_answer;
 /* keys.c */
 /* Upstream or its credential is another one: what waits to be tried again is tried now. */
 void keys_hurry(struct daemon *d);
+/* Upstream is at another url: what it does not know are keys of another LiteLLM. */
+void keys_move(struct daemon *d);
 /* As key_add(), for a key that is yet to be made; draws its secret. */
 struct key *key_add_intent(struct daemon *d, const struct key_row *row);
 /* After a failure: again later, later each time. */

@@ -301,6 +301,17 @@ void keys_hurry(struct daemon *d)
 	}
 }
 
+/* A dedicated key is its holder's, and checked when that asks for it again. */
+void keys_move(struct daemon *d)
+{
+	for (struct key *k = keys_first(d->keys); k; k = keys_next(k)) {
+		k->moved = true;
+		k->trusted = false;
+		if (k->shared || k->pooled.pool)
+			k->checked = false;
+	}
+}
+
 static void key_no_upstream(struct key *k)
 {
 	log_error("profile %s: no upstream is configured", k->row.profile);

@@ -34,7 +34,7 @@ struct key {
 	bool drafted;
 	char tag[33], tagged[SHA256_HEX_SIZE]; /* its tag in the audit, and the hash it is of */
 	unsigned pins;			       /* changes and calls that name it */
-	struct secret *secret; /* NULL when nothing needs it: it can be read from the store */
+	struct secret *secret; /* NULL: nothing needs it, and it can be read from the store */
 	struct shared *shared; /* its profile's, or NULL */
 	unsigned n_leases, n_fixed, on_the_way; /* active; of them fixed; being granted */
 	struct report *report;			/* owned; NULL: nobody has ever called it dead */
@@ -69,6 +69,7 @@ struct key {
 	int64_t recheck_at_ms;	  /* boot time of the next check; 0: none */
 	int64_t extend_after_ms;  /* boot time: not prolonged again before */
 	bool extend_wanted;	  /* a waiter needs more life than the key has */
+	bool moved;	   /* upstream is another now: nobody gets it before that confirms it */
 	bool checked;	   /* upstream has confirmed it since we lead, or could not be asked */
 	bool trusted;	   /* whoever led until a moment ago served it: so do we meanwhile */
 	unsigned failures; /* in a row, of what is being done */
@@ -104,8 +105,7 @@ void key_row_set(struct key_row *row, unsigned set, const struct key_row *to);
 void key_drive(struct key *k);
 /* Calls key_drive() after `ms`, or sooner if that was asked for before. */
 void key_drive_in(struct key *k, int64_t ms);
-/* Upstream is to be told its alias. */
-void key_want_rename(struct key *k);
+void key_want_rename(struct key *k); /* upstream is to be told its alias */
 /* Starts an upstream call for the key; `done` gets the key and clears k->call first of all. */
 void key_call(struct key *k, enum litellm_op op, char *text, upstream_done_fn done);
 /* Reads the secret from the store if it isn't in memory. False: it cannot be had (logged). */

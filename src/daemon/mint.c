@@ -167,6 +167,7 @@ static void mint_done(struct key *k, const struct upstream_answer *a)
 	k->mint = MINT_DONE;
 	k->failures = 0;
 	k->checked = true;
+	k->moved = false;
 	if (k->shared)
 		shared_minted(k->shared, k);
 	else if (k->pooled.pool)

@@ -2,8 +2,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "base/alloc.h"
-#include "base/utf8.h"
 #include "core/policy_words.h"
 #include "daemon/daemon.h"
 #include "daemon/denials.h"
@@ -11,15 +9,6 @@
 #include "daemon/op_map.h"
 
 #define OP_EXPLAIN_GID_NONE ((int64_t)UINT32_MAX)
-
-/* A path, and what was asked for, may be any bytes. */
-static void op_peer_text(struct op_map *m, const char *name, const char *text)
-{
-	_cleanup_(freep) char *clean = xstrdup(text);
-
-	utf8_clean(clean);
-	op_map_text(m, name, clean);
-}
 
 static void op_peer_groups(struct op_map *m, const struct peer *p)
 {
@@ -42,12 +31,12 @@ static void op_peer(struct op_map *m, const struct peer *p, bool asked)
 	}
 	if (p->pid == 0)
 		op_map_bool(m, "foreign_pid", true);
-	op_peer_text(m, "unit", p->unit);
-	op_peer_text(m, "user_unit", p->user_unit);
-	op_peer_text(m, "exe", p->exe);
+	op_map_text(m, "unit", p->unit);
+	op_map_text(m, "user_unit", p->user_unit);
+	op_map_text(m, "exe", p->exe);
 	if (p->exe_elsewhere)
 		op_map_bool(m, "exe_elsewhere", true);
-	op_peer_text(m, "listen", p->listen);
+	op_map_text(m, "listen", p->listen);
 }
 
 void op_whoami(struct daemon *d, struct request *r)
@@ -163,7 +152,7 @@ static int op_explain_rule(const struct rule *rule, const struct peer *peer, con
 	op_map_text(&m, "rule", rule->name);
 	op_map_bool(&m, "decides", rule == decides);
 	if (rule != decides)
-		op_peer_text(&m, "why", why);
+		op_map_text(&m, "why", why);
 	return op_map_end(&m, b);
 }
 

@@ -11,6 +11,7 @@
 #include "daemon/leases.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/op_rows.h"
 #include "daemon/turn.h"
 
 struct op_hello_params {
@@ -63,25 +64,16 @@ void op_hello(struct daemon *d, struct request *r)
 	request_send(r, n);
 }
 
-static int op_pack_profile(const struct daemon *d, const struct profile *p, const struct rule *rule,
-			   struct buf *b)
+static void op_list_profile(const struct daemon *d, const struct profile *p,
+			    const struct rule *rule, struct op_map *m)
 {
 	_cleanup_(freep) char *base_url = config_base_url(d->config, p, rule);
-	const char *const texts[][2] = { { "name", p->name },
-					 { "mode", profile_mode_name(p->mode) },
-					 { "rule", rule->name },
-					 { "base_url", base_url } };
-	int n = pack_map(b, 5);
 
-	for (size_t i = 0; i < ARRAY_SIZE(texts) && n == 0; i++) {
-		n = pack_text(b, texts[i][0]);
-		n = n < 0 ? n : pack_text(b, texts[i][1]);
-	}
-	n = n < 0 ? n : pack_text(b, "models");
-	n = n < 0 ? n : pack_array(b, p->n_models);
-	for (size_t i = 0; i < p->n_models && n == 0; i++)
-		n = pack_text(b, p->models[i]);
-	return n;
+	op_map_text(m, "name", p->name);
+	op_map_text(m, "mode", profile_mode_name(p->mode));
+	op_map_text(m, "rule", rule->name);
+	op_map_text(m, "base_url", base_url);
+	op_models_pack(m, p);
 }
 
 /* The next profile by name after `after` that the peer may have, or NULL. */
@@ -116,30 +108,25 @@ void op_list(struct daemon *d, struct request *r)
 	struct op_list_params params = { .after = "", .limit = OP_LIST_DEFAULT };
 	const struct peer *peer = request_peer(r);
 	const struct profile *p;
-	const char *last = "";
-	int64_t n = 0;
-	struct buf *b;
-	int packed;
+	struct op_map m = { 0 };
+	struct op_rows rows;
 
 	if (!op_read(r, op_list_params, ARRAY_SIZE(op_list_params), &params))
 		return;
-	for (p = op_list_next(d, peer, params.after); p && n < params.limit;
-	     p = op_list_next(d, peer, p->name), n++)
-		last = p->name;
-	b = request_reply(r);
-	packed = pack_map(b, p ? 2 : 1);
-	packed = packed < 0 ? packed : pack_text(b, "profiles");
-	packed = packed < 0 ? packed : pack_array(b, (size_t)n);
-	for (const struct profile *q = op_list_next(d, peer, params.after); n > 0 && packed == 0;
-	     n--) {
-		packed = op_pack_profile(d, q, policy_check(d->config, peer, q->name).rule, b);
-		q = op_list_next(d, peer, q->name);
+	op_rows_begin(&rows, &m);
+	for (p = op_list_next(d, peer, params.after); p && rows.n < (size_t)params.limit;
+	     p = op_list_next(d, peer, params.after)) {
+		struct op_map row = { 0 };
+
+		op_list_profile(d, p, policy_check(d->config, peer, p->name).rule, &row);
+		if (!op_rows_add(&rows, &row))
+			break;
+		params.after = p->name;
 	}
-	if (p) {
-		packed = packed < 0 ? packed : pack_text(b, "next");
-		packed = packed < 0 ? packed : pack_text(b, last);
-	}
-	request_send(r, packed);
+	op_rows_end(&rows, &m, "profiles");
+	if (p)
+		op_map_text(&m, "next", params.after);
+	request_send(r, op_map_end(&m, request_reply(r)));
 }
 
 /* --- renew, release --- */

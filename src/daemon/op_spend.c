@@ -1,6 +1,6 @@
 /*
  * All pages of our keys, then each team of the configuration; one reading at a time, which answers
- * all who asked meanwhile. The reading owns itself and is found in the daemon.
+ * all who asked meanwhile, and is kept for their next pages. It is owned by the daemon.
  */
 #include "daemon/op_spend.h"
 
@@ -15,11 +15,13 @@
 #include "daemon/keys.h"
 #include "daemon/op.h"
 #include "daemon/op_map.h"
+#include "daemon/op_rows.h"
 #include "daemon/teams.h"
 #include "daemon/upstream.h"
 
-#define SPEND_TOP 50	 /* keys that are named: those that spent most */
-#define SPEND_PAGES 1000 /* as the sweep */
+#define SPEND_TOP 50	    /* keys that are named: those that spent most */
+#define SPEND_PAGES 1000    /* as the sweep */
+#define SPEND_KEPT_MS 60000 /* a reading, for who asks for its next page */
 
 struct spend_profile {
 	char name[PROFILE_NAME_MAX]; /* "": keys that no row knows */
@@ -49,16 +51,35 @@ struct spend {
 	size_t n_top;
 	struct spend_team *teams;
 	size_t n_teams, team; /* `team`: the one that is asked about */
+	int64_t read_boot_ms; /* when all was read, and who asked was answered; 0: not yet */
 };
+
+struct spend_params {
+	int64_t after, limit;
+};
+
+#define SPEND_PARAMS_DEFAULT             \
+	{                                \
+		.limit = OP_LIST_DEFAULT \
+	}
+
+static const struct op_param spend_params[] = {
+	{ "after", OP_INT, false, offsetof(struct spend_params, after), 0, INT32_MAX },
+	{ "limit", OP_INT, false, offsetof(struct spend_params, limit), 1, OP_LIST_MAX },
+};
+
+static void spend_team_deinit(struct spend_team *t)
+{
+	free(t->path);
+	free(t->alias);
+}
 
 static void spend_free(struct spend *s)
 {
 	if (s->call)
 		upstream_cancel(s->call);
-	for (size_t i = 0; i < s->n_teams; i++) {
-		free(s->teams[i].path);
-		free(s->teams[i].alias);
-	}
+	for (size_t i = 0; i < s->n_teams; i++)
+		spend_team_deinit(&s->teams[i]);
 	free(s->teams);
 	free(s->profiles);
 	s->d->spend = NULL;
@@ -99,74 +120,118 @@ static void spend_pack_budget(struct op_map *m, int64_t budget)
 		op_map_int(m, "max_budget_micros", budget);
 }
 
-static int spend_pack_profile(const struct spend *s, size_t i, struct buf *b)
+static void spend_pack_profile(const struct spend *s, size_t i, struct op_map *m)
 {
 	const struct spend_profile *p = &s->profiles[i];
-	struct op_map m = { 0 };
 
-	op_map_text(&m, "profile", p->name);
-	op_map_int(&m, "keys", p->keys);
-	op_map_int(&m, "spend_micros", p->micros);
-	return op_map_end(&m, b);
+	op_map_text(m, "profile", p->name);
+	op_map_int(m, "keys", p->keys);
+	op_map_int(m, "spend_micros", p->micros);
 }
 
-static int spend_pack_key(const struct spend *s, size_t i, struct buf *b)
+static void spend_pack_key(const struct spend *s, size_t i, struct op_map *m)
 {
 	const struct spend_key *k = &s->top[i];
-	struct op_map m = { 0 };
 
-	op_map_text(&m, "profile", k->profile);
-	op_map_text(&m, "alias", k->alias);
-	op_map_text(&m, "key_hash", k->hash);
-	op_map_int(&m, "spend_micros", k->micros);
-	spend_pack_budget(&m, k->budget);
-	return op_map_end(&m, b);
+	op_map_text(m, "profile", k->profile);
+	op_map_text(m, "alias", k->alias);
+	op_map_text(m, "key_hash", k->hash);
+	op_map_int(m, "spend_micros", k->micros);
+	spend_pack_budget(m, k->budget);
 }
 
-static int spend_pack_team(const struct spend *s, size_t i, struct buf *b)
+static void spend_pack_team(const struct spend *s, size_t i, struct op_map *m)
 {
 	const struct litellm_team *t = &s->teams[i].found;
-	struct op_map m = { 0 };
 
-	op_map_text(&m, "id", t->id);
-	op_map_text(&m, "alias", t->alias);
-	op_map_int(&m, "spend_micros", t->spend_micros);
+	op_map_text(m, "id", t->id);
+	op_map_text(m, "alias", t->alias);
+	op_map_int(m, "spend_micros", t->spend_micros);
 	if (t->max_budget >= 0)
-		spend_pack_budget(&m, litellm_micros(t->max_budget));
-	op_map_text(&m, "budget_duration", t->budget_duration);
-	return op_map_end(&m, b);
+		spend_pack_budget(m, litellm_micros(t->max_budget));
+	op_map_text(m, "budget_duration", t->budget_duration);
 }
 
-static void spend_pack_list(const struct spend *s, struct op_map *m, const char *name, size_t n,
-			    int (*pack)(const struct spend *s, size_t i, struct buf *b))
+struct spend_list {
+	const char *name;
+	size_t n;
+	void (*pack)(const struct spend *s, size_t i, struct op_map *m);
+};
+
+/* Adds the rows behind the first `skip`, at most `limit` of them. How many. */
+static size_t spend_pack_page(const struct spend *s, struct op_map *m,
+			      const struct spend_list *list, size_t skip, size_t limit)
 {
-	op_map_name(m, name);
-	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, n);
-	for (size_t i = 0; i < n && m->r == 0; i++)
-		m->r = pack(s, i, &m->pairs);
+	struct op_rows rows;
+
+	op_rows_begin(&rows, m);
+	for (size_t i = skip; i < list->n && rows.n < limit; i++) {
+		struct op_map row = { 0 };
+
+		list->pack(s, i, &row);
+		if (!op_rows_add(&rows, &row))
+			break;
+	}
+	op_rows_end(&rows, m, list->name);
+	return rows.n;
 }
 
-static void spend_reply(struct spend *s)
+/* The teams and then the profiles are one list, in pages; the keys come with the first. */
+static void spend_answer(const struct spend *s, struct request *r)
+{
+	const struct spend_list keys = { "keys", s->n_top, spend_pack_key },
+				teams = { "teams", s->n_teams, spend_pack_team },
+				profiles = { "profiles", s->n_profiles, spend_pack_profile };
+	struct spend_params p = SPEND_PARAMS_DEFAULT;
+	struct op_map m = { 0 };
+	size_t at, n;
+
+	if (!op_read(r, spend_params, ARRAY_SIZE(spend_params), &p))
+		return;
+	at = (size_t)p.after;
+	if (at == 0)
+		(void)spend_pack_page(s, &m, &keys, 0, SIZE_MAX); /* fewer than fit */
+	n = spend_pack_page(s, &m, &teams, at, (size_t)p.limit);
+	at += n;
+	n = at < teams.n ? 0 : (size_t)p.limit - n;
+	at += spend_pack_page(s, &m, &profiles, at - MIN_OF(at, teams.n), n);
+	if (at < teams.n + profiles.n)
+		op_map_int(&m, "next", (int64_t)at);
+	request_send(r, op_map_end(&m, request_reply(r)));
+}
+
+static int spend_compare_teams(const void *a, const void *b)
+{
+	return strcmp(((const struct spend_team *)a)->found.id,
+		      ((const struct spend_team *)b)->found.id);
+}
+
+static int spend_compare_profiles(const void *a, const void *b)
+{
+	return strcmp(((const struct spend_profile *)a)->name,
+		      ((const struct spend_profile *)b)->name);
+}
+
+/* Sorted, so that pages of two readings go together. Teams that upstream does not know go. */
+static void spend_done(struct spend *s)
 {
 	struct request *r;
 	size_t n = 0;
 
-	for (size_t i = 0; i < s->n_teams; i++) { /* those that upstream does not know go */
-		struct spend_team t = s->teams[i];
-
-		s->teams[i] = s->teams[n];
-		s->teams[n] = t;
-		n += t.known;
+	for (size_t i = 0; i < s->n_teams; i++) {
+		if (s->teams[i].known)
+			s->teams[n++] = s->teams[i];
+		else
+			spend_team_deinit(&s->teams[i]);
 	}
-	while ((r = spend_leave(s))) {
-		struct op_map m = { 0 };
-
-		spend_pack_list(s, &m, "profiles", s->n_profiles, spend_pack_profile);
-		spend_pack_list(s, &m, "teams", n, spend_pack_team);
-		spend_pack_list(s, &m, "keys", s->n_top, spend_pack_key);
-		request_send(r, op_map_end(&m, request_reply(r)));
-	}
-	spend_free(s);
+	s->n_teams = n;
+	if (n > 0)
+		qsort(s->teams, n, sizeof(*s->teams), spend_compare_teams);
+	if (s->n_profiles > 0)
+		qsort(s->profiles, s->n_profiles, sizeof(*s->profiles), spend_compare_profiles);
+	s->read_boot_ms = clock_now().boot_ms;
+	while ((r = spend_leave(s)))
+		spend_answer(s, r);
 }
 
 /* --- the reading --- */
@@ -276,7 +341,7 @@ static void spend_next(struct spend *s)
 	upstream_done_fn done = spend_on_page;
 
 	if (s->page == 0 && s->team == s->n_teams) {
-		spend_reply(s);
+		spend_done(s);
 		return;
 	}
 	if (s->page > 0) {
@@ -308,8 +373,7 @@ static void spend_add_team(struct spend *s, const struct profile *p)
 	}
 	for (size_t i = 0; i < s->n_teams; i++)
 		if (strcmp(s->teams[i].path, t.path) == 0) {
-			free(t.path);
-			free(t.alias);
+			spend_team_deinit(&t);
 			return;
 		}
 	s->teams = xrealloc(s->teams, s->n_teams + 1, sizeof(*s->teams));
@@ -331,15 +395,26 @@ static struct spend *spend_new(struct daemon *d)
 
 void op_spend(struct daemon *d, struct request *r)
 {
-	bool first = !d->spend;
-	struct spend *s;
+	struct spend_params p = SPEND_PARAMS_DEFAULT;
+	int64_t now = clock_now().boot_ms;
 
+	if (!op_read(r, spend_params, ARRAY_SIZE(spend_params), &p))
+		return;
 	if (!d->upstream) {
 		request_fail(r, PROTO_UPSTREAM_UNAVAILABLE, -1,
 			     "no LiteLLM is configured: nothing is counted");
 		return;
 	}
-	s = first ? spend_new(d) : d->spend;
+	if (d->spend && d->spend->read_boot_ms &&
+	    (p.after == 0 || now - d->spend->read_boot_ms > SPEND_KEPT_MS))
+		spend_free(d->spend);
+	if (d->spend && d->spend->read_boot_ms) {
+		spend_answer(d->spend, r);
+		return;
+	}
+	bool first = !d->spend;
+	struct spend *s = first ? spend_new(d) : d->spend;
+
 	TAILQ_INSERT_TAIL(&s->waiters, r, of_waiters);
 	if (first)
 		spend_next(s);

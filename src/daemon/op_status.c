@@ -1,4 +1,4 @@
-/* `status`: how the broker is, on one page. */
+/* `status`: how the broker is, and its profiles in pages. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +12,7 @@
 #include "daemon/op_map.h"
 #include "daemon/outage.h"
 #include "daemon/op_retiring.h"
+#include "daemon/op_rows.h"
 #include "daemon/pool.h"
 #include "daemon/roll.h"
 #include "daemon/shared.h"
@@ -20,6 +21,20 @@
 #include "io/store.h"
 #include "io/store_audit_prune.h"
 #include "io/store_rows.h"
+
+#define OP_STATUS_WARNINGS_BYTES 8192
+#define OP_STATUS_STANDBYS 64
+
+struct op_status_params {
+	const char *after;
+	int64_t limit;
+};
+
+static const struct op_param op_status_params[] = {
+	{ "after", OP_TEXT, false, offsetof(struct op_status_params, after), 0,
+	  PROFILE_NAME_MAX - 1 },
+	{ "limit", OP_INT, false, offsetof(struct op_status_params, limit), 1, OP_LIST_MAX },
+};
 
 const char *op_master_key_source(const struct daemon *d)
 {
@@ -67,9 +82,17 @@ static int64_t op_status_leases(const struct daemon *d, const char *profile)
 	return n;
 }
 
+static bool op_status_is_over(const struct key_row *row)
+{
+	return row->expires_at_ms > 0 && row->expires_at_ms <= clock_now().wall_ms;
+}
+
 static void op_status_shared(const struct shared *s, struct op_map *m)
 {
-	op_map_text(m, "state", s->current ? "ready" : "waiting");
+	op_map_text(m, "state",
+		    !s->current				  ? "waiting"
+		    : op_status_is_over(&s->current->row) ? "expired"
+							  : "ready");
 	op_map_text(m, "error", s->error);
 	if (s->retry_at_ms)
 		op_map_int(m, "retry_at_ms",
@@ -129,26 +152,24 @@ struct op_status_row {
 	enum profile_mode mode;
 };
 
-static int op_status_profile(const struct daemon *d, const struct op_status_row *p,
-			     struct op_retiring_room *room, struct buf *b)
+static void op_status_profile(const struct daemon *d, const struct op_status_row *p,
+			      struct op_retiring_room *room, struct op_map *m)
 {
 	const struct shared *s = p->mode == PROFILE_SHARED ? shared_find(d, p->name) : NULL;
-	struct op_map m = { 0 };
 
-	op_map_text(&m, "name", p->name);
-	op_map_text(&m, "mode", profile_mode_name(p->mode));
-	op_map_int(&m, "leases", op_status_leases(d, p->name));
+	op_map_text(m, "name", p->name);
+	op_map_text(m, "mode", profile_mode_name(p->mode));
+	op_map_int(m, "leases", op_status_leases(d, p->name));
 	if (!config_profile(d->config, p->name))
-		op_map_text(&m, "state", "removed");
+		op_map_text(m, "state", "removed");
 	else if (s)
-		op_status_shared(s, &m);
+		op_status_shared(s, m);
 	else
-		op_map_text(&m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
-	op_status_outage(d, p->name, &m);
-	op_status_pool(d, p->name, &m);
-	op_status_team(d, p->name, &m);
-	op_retiring_pack(d, p->name, room, &m);
-	return op_map_end(&m, b);
+		op_map_text(m, "state", p->mode == PROFILE_STATIC ? "static" : "on demand");
+	op_status_outage(d, p->name, m);
+	op_status_pool(d, p->name, m);
+	op_status_team(d, p->name, m);
+	op_retiring_pack(d, p->name, room, m);
 }
 
 /* The profiles of the answer; names are borrowed. */
@@ -163,8 +184,7 @@ static void op_status_add(struct op_status_rows *all, const char *name, enum pro
 	all->rows[all->n++] = (struct op_status_row){ .name = name, .mode = mode };
 }
 
-/* Those that are configured come first, `from` the others on: what has left the configuration while
- * keys or leases of it are left. */
+/* `from` on stand those that have left the configuration while keys or leases of them are left. */
 static void op_status_add_removed(const struct daemon *d, struct op_status_rows *all, size_t from,
 				  const struct op_status_row *row)
 {
@@ -194,29 +214,70 @@ static void op_status_collect(const struct daemon *d, struct op_status_rows *all
 						 l->key ? l->key->row.mode : PROFILE_STATIC });
 }
 
-static void op_status_profiles(const struct daemon *d, struct op_map *m)
+static int op_status_compare(const void *a, const void *b)
 {
-	struct op_retiring_room room = OP_RETIRING_ROOM;
+	return strcmp(((const struct op_status_row *)a)->name,
+		      ((const struct op_status_row *)b)->name);
+}
+
+static bool op_status_add_profile(const struct daemon *d, const struct op_status_row *row,
+				  struct op_rows *rows)
+{
+	struct op_retiring_room room = OP_RETIRING_ROOM, none = { 0 };
+	struct op_map m = { 0 };
+
+	op_status_profile(d, row, &room, &m);
+	if (op_rows_add(rows, &m))
+		return true;
+	if (rows->n > 0)
+		return false;
+	/* no page is empty, or the next one would not come */
+	op_status_profile(d, row, &none, &m);
+	return op_rows_add(rows, &m);
+}
+
+/* By name: the pages stay right whatever comes and goes between them. */
+static void op_status_profiles(const struct daemon *d, const struct op_status_params *p,
+			       struct op_map *m)
+{
 	struct op_status_rows all = { 0 };
+	struct op_rows rows;
+	size_t i = 0;
 
 	op_status_collect(d, &all);
-	op_map_name(m, "profiles");
-	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, all.n);
-	for (size_t i = 0; i < all.n && m->r == 0; i++)
-		m->r = op_status_profile(d, &all.rows[i], &room, &m->pairs);
+	if (all.n > 0)
+		qsort(all.rows, all.n, sizeof(*all.rows), op_status_compare);
+	while (i < all.n && strcmp(all.rows[i].name, p->after) <= 0)
+		i++;
+	op_rows_begin(&rows, m);
+	while (i < all.n && rows.n < (size_t)p->limit &&
+	       op_status_add_profile(d, &all.rows[i], &rows))
+		i++;
+	op_rows_end(&rows, m, "profiles");
+	if (i > 0 && i < all.n)
+		op_map_text(m, "next", all.rows[i - 1].name);
 	free(all.rows);
 }
 
-/* The configuration's, and those that come and go. */
+/* The configuration's, of which there is one for each of many rules, and those that come and go. */
 static void op_status_warnings(struct daemon *d, struct op_map *m)
 {
-	size_t n = d->config->n_warnings;
-	_cleanup_(freep) char **all = xcalloc(n + SPACE_N_WARNINGS, sizeof(*all));
+	size_t n = d->config->n_warnings, shown = 0, bytes = 0, rest;
+	_cleanup_(freep) char **all = xcalloc(n + 1 + SPACE_N_WARNINGS, sizeof(*all));
+	_cleanup_(freep) char *more = NULL;
 
-	for (size_t i = 0; i < n; i++)
-		all[i] = d->config->warnings[i];
+	while (shown < n && bytes < OP_STATUS_WARNINGS_BYTES) {
+		all[shown] = d->config->warnings[shown];
+		bytes += strlen(all[shown++]);
+	}
+	rest = n - shown;
+	if (rest > 0) {
+		more = xasprintf("%zu more about the configuration: `keybrokerd --check` says all",
+				 rest);
+		all[shown++] = more;
+	}
 	space_check(d); /* the last look may be from before the disk filled */
-	op_map_texts(m, "warnings", all, n + space_warnings(&d->space, all + n));
+	op_map_texts(m, "warnings", all, shown + space_warnings(&d->space, all + shown));
 }
 
 static void op_status_audit(struct daemon *d, struct op_map *m)
@@ -248,7 +309,7 @@ static void op_status_standbys(const struct daemon *d, struct op_map *m)
 {
 	size_t n = 0;
 
-	while (roll_get(d->roll, n))
+	while (n < OP_STATUS_STANDBYS && roll_get(d->roll, n))
 		n++;
 	op_map_name(m, "standbys");
 	m->r = m->r < 0 ? m->r : pack_array(&m->pairs, n);
@@ -256,26 +317,35 @@ static void op_status_standbys(const struct daemon *d, struct op_map *m)
 		m->r = op_status_standby(roll_get(d->roll, i), &m->pairs);
 }
 
+static void op_status_broker(struct daemon *d, struct op_map *m)
+{
+	op_map_text(m, "version", KEYBROKER_VERSION);
+	op_map_text(m, "instance", d->config->instance);
+	op_map_int(m, "pid", getpid());
+	op_map_int(m, "term", (int64_t)d->term);
+	op_status_standbys(d, m);
+	op_map_int(m, "started_at_ms", d->started_at_ms);
+	op_map_text(m, "install", store_install(d->store));
+	op_map_text(m, "state_dir", d->config->state_dir);
+	op_map_text(m, "socket", d->config->socket_path);
+	op_map_text(m, "durability",
+		    d->config->durability == DURABILITY_CRASH ? "crash" : "power_loss");
+	op_status_upstream(d, m);
+	op_status_keys(d, m);
+	op_map_int(m, "leases", (int64_t)leases_count(d->leases));
+	op_status_audit(d, m);
+	op_status_warnings(d, m);
+}
+
 void op_status(struct daemon *d, struct request *r)
 {
+	struct op_status_params p = { .after = "", .limit = OP_LIST_DEFAULT };
 	struct op_map m = { 0 };
 
-	op_map_text(&m, "version", KEYBROKER_VERSION);
-	op_map_text(&m, "instance", d->config->instance);
-	op_map_int(&m, "pid", getpid());
-	op_map_int(&m, "term", (int64_t)d->term);
-	op_status_standbys(d, &m);
-	op_map_int(&m, "started_at_ms", d->started_at_ms);
-	op_map_text(&m, "install", store_install(d->store));
-	op_map_text(&m, "state_dir", d->config->state_dir);
-	op_map_text(&m, "socket", d->config->socket_path);
-	op_map_text(&m, "durability",
-		    d->config->durability == DURABILITY_CRASH ? "crash" : "power_loss");
-	op_status_upstream(d, &m);
-	op_status_keys(d, &m);
-	op_map_int(&m, "leases", (int64_t)leases_count(d->leases));
-	op_status_audit(d, &m);
-	op_status_profiles(d, &m);
-	op_status_warnings(d, &m);
+	if (!op_read(r, op_status_params, ARRAY_SIZE(op_status_params), &p))
+		return;
+	if (!*p.after)
+		op_status_broker(d, &m);
+	op_status_profiles(d, &p, &m);
 	request_send(r, op_map_end(&m, request_reply(r)));
 }

@@ -11,7 +11,6 @@
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/utf8.h"
 #include "daemon/account.h"
 #include "daemon/conn.h"
 #include "daemon/conn_set.h"
@@ -106,7 +105,6 @@ void request_fail(struct request *r, enum proto_error code, int64_t retry_after_
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap); /* what does not fit is cut */
 	va_end(ap);
-	utf8_clean(text); /* strict clients refuse half a character */
 	buf_deinit(&r->reply);
 	if (pack_error(&r->reply, r->id, proto_error_name(code), text, retry_after_ms) == 0)
 		conn_send(r->conn, &r->reply);

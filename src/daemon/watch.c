@@ -201,10 +201,15 @@ static int64_t watch_pid(const struct lease *l)
 static bool watcher_minds(const struct watcher *x, const struct lease *l)
 {
 	const struct watch_id *id = &x->subject->id;
+	const struct peer *peer = request_peer(x->request);
 
 	if (id->pid == WATCH_WHOLE_UID)
 		return id->uid == l->row.uid && strcmp(id->listen, l->row.listen) == 0;
-	return id->pid == watch_pid(l) && lease_is_of(l, request_peer(x->request));
+	if (id->pid != watch_pid(l) || !lease_is_of(l, peer))
+		return false;
+	/* any process of the uid may speak of it; this is about the one that asked, not its pid's
+	 * heir */
+	return l->row.bind != LEASE_TTL || l->row.start_time == peer->start_time;
 }
 
 static void watch_note(const struct watch *w, const struct lease *l, enum watch_event event,

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/crypt.h"
+#include "base/env.h"
 #include "base/err.h"
 #include "base/secret.h"
 #include "core/config_build.h"
@@ -92,15 +92,8 @@ void config_env_scrub(void)
 	static const char *const names[] = { CONFIG_ENV_MASTER_KEY, CONFIG_ENV_PROVIDER_KEY,
 					     "LITELLM_SALT_KEY" };
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		size_t n = strlen(names[i]);
-
-		/* each of several with one name, too: getenv finds only the first */
-		for (char **at = environ; at && *at; at++)
-			if (strncmp(*at, names[i], n) == 0 && (*at)[n] == '=')
-				crypt_wipe(*at + n + 1, strlen(*at + n + 1));
-		(void)unsetenv(names[i]); /* fails only for a malformed name */
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		(void)env_scrub(names[i]); /* it need not be set */
 }
 
 const struct secret *config_env_master_key(const struct config_env *env)

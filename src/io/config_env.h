@@ -21,9 +21,8 @@ int config_env_new(struct config_env **ret) _must_check_;
 void config_env_free(struct config_env *env);
 DEFINE_CLEANUP(struct config_env, config_env)
 /*
- * Overwrites the bytes of LITELLM_MASTER_KEY, OPENAI_API_KEY and LITELLM_SALT_KEY where they are
- * (/proc/PID/environ shows the original block, whatever unsetenv does) and unsets them. To be
- * called first thing, right after config_env_new().
+ * Takes LITELLM_MASTER_KEY, OPENAI_API_KEY and LITELLM_SALT_KEY out, bytes and all. To be called
+ * first thing, right after config_env_new().
  */
 void config_env_scrub(void);
 

@@ -113,6 +113,7 @@ static const char *const store_migrations[] = {
 	"ALTER TABLE key ADD COLUMN at_once INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE lease ADD COLUMN ends_boot_ms INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE lease ADD COLUMN pidns INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE lease ADD COLUMN start_time INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE lease ADD COLUMN listen TEXT NOT NULL DEFAULT '';",
 };
 

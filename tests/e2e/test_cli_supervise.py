@@ -130,6 +130,25 @@ def test_signal_that_ended_the_program_ends_exec_too(patient):
         assert run.process.wait(10) == -signal.SIGKILL
 
 
+@pytest.fixture(params=["--restart-on-rotate", "--key-file"])
+def supervised(request, patient):
+    """The options of either kind."""
+    return [request.param, patient.path("files/key")] if request.param == "--key-file" else [request.param]
+
+
+def test_end_is_noticed_whatever_signals_who_started_it_blocks(patient, supervised):
+    with patient.cli_running("exec", *supervised, "--", "sh", "-c", "sleep 0.5; exit 37",
+                             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())) as process:
+        assert process.wait(10) == 37
+
+
+def test_program_does_not_find_in_its_parent_what_it_is_not_to_have(patient, supervised):
+    names = ("LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "OPENAI_API_KEY")
+    done = patient.cli("exec", *supervised, "--", "sh", "-c", "tr '\\0' '\\n' < /proc/$PPID/environ",
+                       env={name: f"sk-not-for-the-program-{name}" for name in names})
+    assert "LITELLM_MASTER_KEY" in done.stderr and "HOME=" in done.ok() and "not-for-the-program" not in done.stdout
+
+
 def test_program_that_cannot_be_run(patient):
     done = patient.cli("exec", "--restart-on-rotate", "--", "no-such-program-anywhere")
     assert done.code == 127 and "no-such-program-anywhere" in done.stderr
@@ -271,6 +290,22 @@ def test_key_file_replaces_a_link_and_not_what_it_names(patient):
         patient.issued.add(read(path))
     with open(kept, encoding="ascii") as file:
         assert file.read() == "as it was"
+
+
+def test_key_file_stays_for_the_one_that_took_it_over(patient):
+    """A rolling restart: the next one runs before the last one ends."""
+    path = patient.path("files/key")
+    with running(patient, "--key-file", path) as first:
+        patient.issued.add(read(path))
+        with patient.cli_running("exec", "--key-file", path, "--", "sh", "-c", "echo runs; read line") as second:
+            assert second.stdout.readline() == "runs\n"
+            first.process.terminate()
+            assert first.process.wait(10) == 7
+            assert read(path) in patient.issued
+            second.stdin.write("\n")
+            second.stdin.flush()
+            assert second.wait(10) == 0
+    assert not os.path.exists(path)
 
 
 def test_inherited_key_does_not_reach_a_program_that_reads_a_file(patient):

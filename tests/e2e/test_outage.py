@@ -100,7 +100,7 @@ def test_what_it_says_comes_true_while_litellm_is_down(make_broker, own_litellm)
     says = outage(broker, "service")
     assert says["new_callers"] and broker.acquire()["expires_at_ms"] == says["last_at_ms"]
     wait_until(lambda: time.time() * 1000 > says["last_at_ms"], 5, "the end that it said")
-    assert not outage(broker, "service")["new_callers"]
+    assert not outage(broker, "service")["new_callers"] and broker.profile()["state"] == "expired"
     assert broker.admin("status")["upstream"]["since_at_ms"] <= time.time() * 1000
 
 

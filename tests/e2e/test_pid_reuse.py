@@ -11,16 +11,17 @@ import socket
 import msgpack
 import pytest
 
-from harness.broker import MANY
+from harness.broker import FAST, MANY
 from harness.users import STRANGER, in_child, need_root
 from harness.wait import wait_until
 
 PID_MAX = 400
+LAST_PID = "/proc/sys/kernel/ns_last_pid"
 NEWNS, NEWPID, PRIVATE = 0x00020000, 0x20000000, 0x44000
 
 
-def in_pid_namespace(work):
-    """work() as the first process of a new pid namespace, whose pids soon come again; -> its value."""
+def in_pid_namespace(work, small=True):
+    """work() as the first process of a new pid namespace, whose pids soon come again if it is small; -> its value."""
     libc = ctypes.CDLL(None, use_errno=True)
     pid_max = pathlib.Path("/proc/sys/kernel/pid_max")
     outer = pid_max.read_text(encoding="ascii")
@@ -30,15 +31,28 @@ def in_pid_namespace(work):
 
     def first():
         assert libc.mount(b"none", b"/", None, PRIVATE, None) == 0 and libc.mount(b"proc", b"/proc", b"proc", 0, None) == 0
-        if pid_max.read_text(encoding="ascii") == outer:
+        if small and pid_max.read_text(encoding="ascii") == outer:
             return None  # a new namespace begins with the greatest there is: this one is not its own
-        pid_max.write_text(str(PID_MAX), encoding="ascii")
+        if small:
+            pid_max.write_text(str(PID_MAX), encoding="ascii")
         return work()
     value = in_child(lambda: in_child(first), unshare)
     assert pid_max.read_text(encoding="ascii") == outer
     if value is None:
         pytest.skip("pid_max is the whole host's on this kernel (Linux 6.14 has one for each pid namespace)")
     return value
+
+
+def need_reuse():
+    """Skips where no pid can be had again at will."""
+    need_root("to make a pid namespace")
+    if not os.path.exists(LAST_PID):
+        pytest.skip("needs /proc/sys/kernel/ns_last_pid, to have a pid reused at once")
+
+
+def next_pid(pid):
+    """The next process of this pid namespace gets this one."""
+    pathlib.Path(LAST_PID).write_text(str(pid - 1), encoding="ascii")
 
 
 class Round:
@@ -55,7 +69,7 @@ class Round:
         self.control = ours
         assert ours.recv(10) == b"connected"
         os.waitpid(self.pid, 0)
-        pathlib.Path("/proc/sys/kernel/ns_last_pid").write_text(str(self.pid - 1), encoding="ascii")
+        next_pid(self.pid)
         self.heir = os.posix_spawn(program[0], program, {})
         assert self.heir == self.pid, "the pid was not reused"
         wait_until(lambda: os.readlink(f"/proc/{self.heir}/exe").endswith("/trusted"), what="the program")
@@ -139,9 +153,7 @@ def rounds(broker, program, env, count):
                          ids=["pidfd", "by-number"])
 def test_nobody_is_taken_for_the_heir_of_a_pid(make_broker, env, uid, count):
     """Before Linux 6.5 a process of the same uid could be: so there the heir is another user's."""
-    need_root("to make a pid namespace")
-    if not os.path.exists("/proc/sys/kernel/ns_last_pid"):
-        pytest.skip("needs /proc/sys/kernel/ns_last_pid, to have a pid reused at once")
+    need_reuse()
     broker = make_broker(env={"LITELLM_SERVICE_MODELS": "m", "LITELLM_MODELS": "m"})
     trusted = os.path.join(broker.root, "trusted")
     shutil.copy("/bin/sleep", trusted)
@@ -152,3 +164,36 @@ def test_nobody_is_taken_for_the_heir_of_a_pid(make_broker, env, uid, count):
         program = [shutil.which("setpriv"), "--reuid", str(uid), "--clear-groups", *program]
     reused, denied, granted, wrong = in_pid_namespace(lambda: rounds(broker, program, env, count))
     assert (reused, granted, wrong) == (count, 0, []) and denied >= 2 * count
+
+
+def heir_is_told(broker, restarted):
+    """-> what a process that watches hears of the TTL lease of one that had its pid; how often that was so."""
+    broker.start()
+    broker.wait_ready()
+
+    def ask():
+        with broker.rpc() as connection:
+            return os.getpid(), connection.call("acquire", bind="ttl")["lease"]
+
+    def hear():
+        with broker.rpc() as connection:
+            connection.call("watch", scope="process")
+            connection.call("acquire", bind="ttl")  # its own is no other's
+            connection.call("whoami")
+            return os.getpid(), [params[0]["lease"] for _, params in connection.notifications]
+    pid, _ = in_child(ask)
+    if restarted:
+        broker.restart()
+        broker.wait_ready()
+    broker.admin("rotate", profile="service")
+    next_pid(pid)
+    heir, told = in_child(hear)
+    broker.stop()
+    return heir == pid, told
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "restarted"])
+def test_heir_of_a_pid_is_not_told_of_the_dead_ones_lease(make_broker, restarted):
+    need_reuse()
+    broker = make_broker(env={"LITELLM_SERVICE_MODELS": "m", "LITELLM_MODELS": "m"}, timing={**FAST, "grace_ms": 60000})
+    assert in_pid_namespace(lambda: heir_is_told(broker, restarted), small=False) == (True, [])

@@ -1,4 +1,4 @@
-"""A reload takes a profile away while something is under way for it."""
+"""A reload takes a profile away while something is under way for it, or names another LiteLLM."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import signal
 import pytest
 
 from harness.broker import DROPIN, FAST, MANY, key_hash, rule_all
+from harness.proxy import Proxy
+from harness.rpc import RpcError
 from harness.upstream import accounted_for
 from harness.wait import wait_until
 
@@ -172,3 +174,81 @@ def test_acquire_in_the_turn_that_takes_its_profile_away_leaves_no_lease(make_br
         connection.result(reloading)
         assert connection.reply(asked)[0]["code"] == "unknown_profile"
     wait_until(lambda: broker.admin("status")["leases"] == 0, what="the lease's end")
+
+
+# --- another LiteLLM ---
+
+POOLED = """profile "s" { mode = shared models = { "gpt-5" } alias = "s" }
+profile "d" { mode = dedicated models = { "gpt-5" } alias = "d-%{pid}" pool = 2 }
+"""
+
+
+@pytest.fixture
+def move(make_broker, litellm):
+    """A broker with a key for all and a full pool; -> (broker, move(to): reloads it with another url)."""
+    broker = make_broker(upstream=None, timing=FAST)
+    broker.secrets.add(litellm.master_key)
+    master = broker.write("master", litellm.master_key)
+
+    def move_to(upstream):
+        broker.write_config(f'upstream {{ url = "{upstream.url}" master_key_file = "{master}" }}\n' + POOLED + BASE)
+        if broker.running:
+            broker.admin("reload")
+    move_to(litellm)
+    broker.start()
+    broker.wait_ready("s")
+    wait_until(lambda: broker.profile("d")["pool"]["ready"] == 2, what="the pool")
+    return broker, move_to
+
+
+def served_by(broker, upstream, profile):
+    """An acquire's answer, which must work there."""
+    reply = broker.acquire(profile=profile, bind="ttl")
+    assert reply["base_url"] == upstream.url + "/v1" and upstream.chat(reply["api_key"])[0] == 200
+    return reply
+
+
+@pytest.mark.parametrize("profile", ["s", "d"])
+def test_keys_of_another_litellm_are_not_handed_out(move, litellm, own_litellm, profile):
+    broker, move_to = move
+    served_by(broker, litellm, profile)
+    own_litellm.fail(path="/key/info", delay_ms=200)
+    move_to(own_litellm)
+    for _ in range(4):
+        served_by(broker, own_litellm, profile)
+
+
+def test_dedicated_lease_does_not_get_its_key_for_another_litellm(move, litellm, own_litellm):
+    broker, move_to = move
+    lease = served_by(broker, litellm, "d")["lease"]
+    move_to(own_litellm)
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(lease=lease)
+    assert refusal.value.code == "upstream_unavailable" and "has died upstream" in refusal.value.text
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(lease=lease)
+    assert refusal.value.code == "unknown_lease"
+
+
+@pytest.mark.parametrize("profile", ["s", "d"])
+def test_keys_of_another_litellm_wait_until_that_can_be_asked(move, own_litellm, profile):
+    broker, move_to = move
+    own_litellm.stop()
+    move_to(own_litellm)
+    with pytest.raises(RpcError) as refusal:
+        broker.acquire(profile=profile, timeout_ms=500)
+    assert refusal.value.code == "upstream_unavailable"
+    own_litellm.start()
+    served_by(broker, own_litellm, profile)
+
+
+def test_keys_that_the_new_url_knows_stay(move, litellm):
+    """The same LiteLLM by another name."""
+    broker, move_to = move
+    shared, own = served_by(broker, litellm, "s"), served_by(broker, litellm, "d")
+    with Proxy(litellm) as proxy:
+        move_to(proxy)
+        reply = broker.acquire(profile="s", bind="ttl")
+        assert (reply["api_key"], reply["generation"], reply["base_url"]) == (shared["api_key"], 1, proxy.url + "/v1")
+        assert broker.acquire(lease=own["lease"])["api_key"] == own["api_key"]
+        assert not broker.audit(event="report") and len(broker.audit(event="mint", profile="s")) == 1

@@ -126,6 +126,17 @@ def test_revocation_is_told(broker):
         assert told(connection, 2)[1] == ("revoked", {"lease": other})
 
 
+def test_process_hears_of_the_ttl_lease_that_it_asked_for_also_after_a_restart(make_broker):
+    broker = make_broker(timing={**FAST, "grace_ms": 60000}).start()
+    broker.wait_ready()
+    lease = broker.acquire(bind="ttl")["lease"]
+    broker.restart()
+    broker.wait_ready()
+    with watching(broker) as connection:
+        broker.admin("rotate", profile="service")
+        assert told(connection) == [("rotated", {"lease": lease, "profile": "service", "generation": 2})]
+
+
 def test_process_hears_of_its_own_leases_alone(broker):
     with Holder(broker) as other, watching(broker) as connection:
         theirs = other.call("acquire")["lease"]

@@ -121,8 +121,9 @@ static void test_utf8_is_checked(void **state)
 		struct buf b = BUF_INIT(256);
 		_cleanup_(message_freep) struct message *m = NULL;
 
-		assert_int_equal(pack_request(&b, 1, rows[i].bytes), 0);
-		assert_int_equal(pack_nil(&b), 0);
+		assert_false(pack_array(&b, 4) || pack_int(&b, 0) || pack_int(&b, 1));
+		assert_int_equal(pack_text_n(&b, rows[i].bytes, strlen(rows[i].bytes)), 0);
+		assert_false(pack_array(&b, 1) || pack_nil(&b));
 		assert_int_equal(message_read(&m, b.data, b.len), 0);
 		assert_string_equal(message_method(m), rows[i].good ? rows[i].bytes : "");
 		buf_deinit(&b);
@@ -278,6 +279,29 @@ static void test_the_byte_limit_is_exact(void **state)
 	buf_deinit(&b);
 }
 
+/* Others refuse the whole message otherwise. */
+static void test_what_is_packed_is_utf8(void **state)
+{
+	static const char *const rows[][2] = {
+		{ "z\xc3\xbcrich", "z\xc3\xbcrich" },
+		{ "z\xc3", "z" },
+		{ "\xe2\x82", "" },
+		{ "a\xff\x80z", "a??z" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct buf b = BUF_INIT(256);
+		_cleanup_(message_freep) struct message *m = NULL;
+
+		assert_int_equal(pack_request(&b, 1, rows[i][0]), 0);
+		assert_int_equal(pack_nil(&b), 0);
+		assert_int_equal(message_read(&m, b.data, b.len), 0);
+		assert_string_equal(message_method(m), rows[i][1]);
+		buf_deinit(&b);
+	}
+}
+
 /* A full window that is still incomplete would make a reader wait for ever. */
 static void test_a_full_window_is_never_incomplete(void **state)
 {
@@ -352,6 +376,7 @@ int main(void)
 		cmocka_unit_test(test_a_request_reads_as_it_was_packed),
 		cmocka_unit_test(test_absent_and_other_types_read_as_nothing),
 		cmocka_unit_test(test_utf8_is_checked),
+		cmocka_unit_test(test_what_is_packed_is_utf8),
 		cmocka_unit_test(test_replies_and_notifications),
 		cmocka_unit_test(test_an_error_that_does_not_fit_leaves_nothing),
 		cmocka_unit_test(test_truncation_at_every_byte),

@@ -28,6 +28,7 @@
 	"ALTER TABLE key DROP COLUMN at_once;"        \
 	"ALTER TABLE lease DROP COLUMN ends_boot_ms;" \
 	"ALTER TABLE lease DROP COLUMN pidns;"        \
+	"ALTER TABLE lease DROP COLUMN start_time;"   \
 	"ALTER TABLE lease DROP COLUMN listen;"
 
 /* In a child, where a cmocka assertion would run on: yields the line. */
@@ -171,6 +172,7 @@ static inline struct lease_row test_lease(const char *id)
 				 .uid = 4294967294U,
 				 .gid = 1001,
 				 .pid = 77,
+				 .start_time = 79,
 				 .holder_pid = 78,
 				 .holder_start = 123456789,
 				 .term = 1,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/utf8.h"
 
 static void check(const char *text, const char *expected)
@@ -13,7 +14,9 @@ static void check(const char *text, const char *expected)
 
 	assert_non_null(copy);
 	memcpy(copy, text, n);
+	assert_int_equal(utf8_is_good(copy, n - 1), strcmp(text, expected) == 0);
 	utf8_clean(copy);
+	assert_true(utf8_is_good(copy, strlen(copy)));
 	assert_string_equal(copy, expected);
 	free(copy);
 }
@@ -78,12 +81,35 @@ static void test_half_a_character_at_the_end_goes(void **state)
 	check("\xff\xc3", "?");
 }
 
+static void test_nul_is_no_good(void **state)
+{
+	(void)state;
+	assert_false(utf8_is_good("a\0b", 3));
+	assert_true(utf8_is_good("a\0b", 1));
+}
+
+static void test_texts_are_cut_between_characters(void **state)
+{
+	static const char text[] = "a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80";
+	static const size_t kept[] = { 0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10 };
+	char to[8];
+
+	(void)state;
+	for (size_t n = 0; n < ARRAY_SIZE(kept); n++)
+		assert_int_equal(text_cut(text, n), kept[n]);
+	assert_int_equal(text_cut("\x80\x80\x80\x80\x80", 4), 1); /* no character at all */
+	text_copy(to, sizeof(to), text);
+	assert_string_equal(to, "a\xc3\xbc\xe2\x82\xac");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good_text_stays),
 		cmocka_unit_test(test_bad_bytes_become_question_marks),
 		cmocka_unit_test(test_half_a_character_at_the_end_goes),
+		cmocka_unit_test(test_nul_is_no_good),
+		cmocka_unit_test(test_texts_are_cut_between_characters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
