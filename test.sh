@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds and tests everything. It installs the Debian packages it needs as root, and names them otherwise.
 #   ./test.sh [PYTEST ARGS]        dev and asan: unit tests, checks, fuzz corpus, contract, end to end; dev: 2 minutes of torture
+#   ./test.sh clients [LANG] [PYTEST ARGS]   the client libraries (c, python, node, go) alone, in dev
 #   ./test.sh live [PYTEST ARGS]   end to end and contract against LITELLM_BASE_URL with LITELLM_MASTER_KEY
 #   ./test.sh tidy                 clang-tidy over everything
 #   ./test.sh fuzz SECONDS [NAME]  libFuzzer, each target for SECONDS
@@ -131,6 +132,14 @@ everything() {
 	end
 }
 
+clients() { # [LANG] [PYTEST ARGS]
+	case ${1:-} in c | python | node | go) export KEYBROKER_CLIENTS=$1 && shift ;; esac
+	scripts/install-deps.sh test
+	build dev
+	say "tests/clients (${KEYBROKER_CLIENTS:-all})"
+	run_pytest dev -m "not live" tests/clients "$@"
+}
+
 torture() { # PRESET MINUTES [NAME=VALUE...]
 	local preset=$1
 	shift
@@ -226,6 +235,7 @@ bench() {
 }
 
 case ${1:-} in
+clients) shift && clients "$@" ;;
 live) shift && live "$@" ;;
 tidy) tidy ;;
 fuzz)

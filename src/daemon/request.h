@@ -66,8 +66,8 @@ int request_pidfd(const struct request *r);
  */
 const char *request_doubt(const struct request *r);
 /*
- * The descriptor that came with it; the caller's to close, -1 if there is none. It may be anything,
- * from anybody. Within the handler's call only.
+ * The pidfd that came with it; the caller's to close, -1 if there is none. Within the handler's
+ * call only.
  */
 int request_take_passed(struct request *r);
 struct account *request_account(const struct request *r);

@@ -19,8 +19,7 @@
 #include "base/fd.h"
 #include "core/cgroup.h"
 
-#define PROCESS_STAT_MAX 1024	/* a stat line: a name of at most 64 bytes and 51 numbers */
-#define PROCESS_STATUS_MAX 1024 /* of /proc/PID/status; the uids are near its beginning */
+#define PROCESS_STAT_MAX 1024 /* a stat line: a name of at most 64 bytes and 51 numbers */
 #define PROCESS_PARENT_FIELD 4
 #define PROCESS_START_FIELD 22
 #define PROCESS_STATUS_MAX 1024	 /* its uids are among the first lines */

@@ -8,10 +8,10 @@
 
 /* What the kernel adds to the bytes. */
 struct received {
-	int fd;	      /* the first descriptor (SCM_RIGHTS), close-on-exec; -1: none came */
+	int fd; /* the first descriptor (SCM_RIGHTS) if it is a pidfd, close-on-exec; else -1 */
 	pid_t sender; /* whose bytes they are (SCM_CREDENTIALS); 0: the socket does not say */
 };
 
 /* recv() with MSG_DONTWAIT; -1 with errno alike. `ret->fd` is the caller's to close; no other
- * descriptor stays open. */
+ * descriptor stays. */
 ssize_t receive(int fd, void *data, size_t size, struct received *ret) _must_check_;

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import resource
+import signal
 import sys
 
 import pytest
@@ -43,6 +44,7 @@ def pytest_configure(config):
     plugin = HERE.parent / "no_skips.py"
     if plugin.exists() and not config.pluginmanager.has_plugin("no_skips"):
         config.pluginmanager.register(_load("no_skips", plugin), "no_skips")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is ignored here is so in each program
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -236,6 +236,20 @@ def test_child_does_not_get_the_key_that_a_dead_process_asked_for(make_broker, l
     assert row["outcome"] == "denied" and broker.admin("status")["leases"] == 0
 
 
+def test_child_does_not_get_the_key_whose_asker_died_during_the_commit(make_broker, litellm):
+    """The lease is on record by then, and ends with that process; the key stays here."""
+    broker = make_broker(config=MANY + rule_all(), env={"LITELLM_SERVICE_MODELS": "m"}).start()
+    broker.wait_ready()
+    for _ in range(20):  # it may die before the request is looked at
+        with broker.locked():
+            answer = ask_and_die(broker, bind="ttl")
+        said, text = answer()
+        assert said == "denied" and "has ended" in text, (said, text)
+        if broker.audit(event="acquire", outcome="ok"):
+            return
+    raise AssertionError("it never died between the grant and the reply")
+
+
 def test_first_message_must_be_the_connectors_where_the_kernel_does_not_pin_it(ruled):
     broker = ruled(rule_all(), env=MASKED)
     inherited = Inherited(broker, dies=False)

@@ -12,6 +12,7 @@ import pytest
 from harness.broker import rule_all
 from harness.holder import Holder
 from harness.rpc import RpcError
+from harness.stuck_file import stuck_file
 from harness.upstream import row_of, wait_gone
 from harness.users import STRANGER, as_user, in_child, need_root
 from harness.wait import stays, wait_until
@@ -202,6 +203,26 @@ def test_descriptor_of_another_kind_is_refused(broker, make):
     os.close(fd)
 
 
+@pytest.mark.parametrize("count", [1, 100])
+def test_descriptors_that_cannot_be_closed_hold_up_nobody(broker, tmp_path, count):
+    need_root("to mount")
+    with stuck_file(str(tmp_path / "stuck")) as file:
+        child = os.fork()
+        if child == 0:
+            fd = os.open(file.path, os.O_RDONLY)
+            for _ in range(count):
+                with broker.rpc() as connection:
+                    connection.reply(connection.send_with([fd], "acquire", **FOR))
+            os._exit(0)
+        wait_until(lambda: len(file.waiting) == 2, what="the close() of the broker, and of the child, which ends")
+        assert broker.acquire()["api_key"]
+        assert ("slow to close" in broker.log) == (count > 64)
+    os.waitpid(child, 0)
+    family = Family(broker)  # there is room again
+    assert family.reply, family.error
+    family.kill()
+
+
 def test_request_without_a_descriptor_is_refused(broker):
     assert outcome(lambda: broker.acquire(**FOR))[1].startswith("invalid_request")
 
@@ -257,17 +278,17 @@ def test_unfinished_requests_hold_one_descriptor_each(counted):
     """Each byte brings one; the last one stays until the request is whole, or the peer goes."""
     broker, connection, count = counted
     data = msgpack.packb([0, 77, "whoami", [{"x": "y" * 200}]])
+    pidfd = os.pidfd_open(os.getpid())
     for byte in data[:-1]:
-        fd = os.memfd_create("x")
-        socket.send_fds(connection.socket, [bytes([byte])], [fd])
-        os.close(fd)
+        socket.send_fds(connection.socket, [bytes([byte])], [pidfd])
     wait_until(lambda: connection.unread() == 0, what="it has all")
     assert descriptors(broker) <= count + 1
     connection.send_raw(data[-1:])
     assert connection.result(77)["pid"] == os.getpid()
     settled(broker, count)
-    socket.send_fds(connection.socket, [data[:5]], [0])
+    socket.send_fds(connection.socket, [data[:5]], [pidfd])
     settled(broker, count + 1)
+    os.close(pidfd)
     connection.close()
     settled(broker, count - 2)  # socket and pidfd of the peer go, too
 
@@ -279,7 +300,9 @@ def test_peer_that_never_finishes_its_request_loses_its_descriptor(make_broker):
     with broker.rpc() as connection:
         connection.call("whoami")
         count = descriptors(broker)
-        socket.send_fds(connection.socket, [b"\x94"], [0])
+        pidfd = os.pidfd_open(os.getpid())
+        socket.send_fds(connection.socket, [b"\x94"], [pidfd])
+        os.close(pidfd)
         settled(broker, count + 1)
         connection.wait_closed()
         settled(broker, count - 2)
@@ -299,16 +322,14 @@ def test_garbage_with_descriptors_leaves_none(counted):
 def test_descriptors_are_not_passed_on(counted):
     """Close-on-exec: what the daemon starts has none of them."""
     broker, connection, _ = counted
-    socket.send_fds(connection.socket, [b"\x94"], [os.memfd_create("needle")])
-
-    def found():
-        for fd in os.listdir(f"/proc/{broker.pid}/fd"):
-            path = f"/proc/{broker.pid}/fd/{fd}"
-            if "needle" in os.readlink(path):
-                with open(f"/proc/{broker.pid}/fdinfo/{fd}", encoding="ascii") as info:
-                    return next(line for line in info if line.startswith("flags:"))
-        return None
-    assert int(wait_until(found, what="the descriptor").split()[1], 8) & os.O_CLOEXEC
+    before = set(os.listdir(f"/proc/{broker.pid}/fd"))
+    pidfd = os.pidfd_open(os.getpid())
+    socket.send_fds(connection.socket, [b"\x94"], [pidfd])
+    os.close(pidfd)
+    fd = wait_until(lambda: set(os.listdir(f"/proc/{broker.pid}/fd")) - before, what="the descriptor").pop()
+    with open(f"/proc/{broker.pid}/fdinfo/{fd}", encoding="ascii") as info:
+        flags = next(line for line in info if line.startswith("flags:"))
+    assert int(flags.split()[1], 8) & os.O_CLOEXEC
 
 
 def test_descriptors_of_requests_that_wait_are_charged(make_broker, litellm):

@@ -142,7 +142,7 @@ def test_environment_waits_for_a_restart_and_that_is_said(make_broker, litellm_w
     litellm_with_old.change_master_key(NEW)
     with contextlib.suppress(RpcError):
         broker.admin("sweep")
-    assert "restart the broker with the right one" in broker.cli("status").ok()
+    wait_until(lambda: "restart the broker with the right one" in broker.cli("status").ok(), what="the status to say so")
 
 
 def test_what_is_under_way_goes_on(make_broker, litellm_with_old):

@@ -1,5 +1,8 @@
 """A reload takes a profile away while something is under way for it."""
 
+import os
+import signal
+
 import pytest
 
 from harness.broker import DROPIN, FAST, MANY, key_hash, rule_all
@@ -13,18 +16,22 @@ AFTER = {"gone": BASE, "dedicated": BASE + PROFILE.format("dedicated")}
 
 
 @pytest.mark.parametrize("after", AFTER)
-def test_import_of_a_profile_that_goes_meanwhile_is_refused(make_broker, litellm, after):
+def test_import_of_a_profile_that_goes_meanwhile_is_refused(make_broker, own_litellm, after):
+    litellm = own_litellm
     litellm.add_key(OLD, key_alias="xx-old")
-    broker = make_broker(config=BASE + PROFILE.format("shared"), env=DROPIN, timing=FAST).start()
+    broker = make_broker(config=BASE + PROFILE.format("shared"), upstream=litellm, timing=FAST,
+                         env={**DROPIN, "LITELLM_KEY_VALIDATION_TIMEOUT_MS": "60000"}).start()
     broker.secrets.add(OLD)
     broker.wait_ready("x")
     litellm.clear_calls()
-    litellm.fail(path="/key/info", delay_ms=1500)
+    litellm.fail(path="/key/info", delay_ms=500)
     with broker.rpc(admin=True) as connection:
         waiting = connection.send("import", profile="x", token=OLD, alias="xx-old")
         wait_until(lambda: [call for call in litellm.calls("/key/info") if key_hash(OLD) in call["targets"]], what="the question")
+        os.kill(litellm.pid, signal.SIGSTOP)
         broker.write_config(AFTER[after])
         broker.admin("reload")
+        os.kill(litellm.pid, signal.SIGCONT)
         assert connection.reply(waiting)[0]["code"] == "unknown_profile"
     assert broker.running and broker.acquire()["api_key"]
     assert not broker.rows("SELECT id FROM key WHERE source = 'imported'") and litellm.chat(OLD)[0] == 200
