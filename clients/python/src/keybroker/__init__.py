@@ -23,8 +23,9 @@ from ._errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from ._version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "ApiKey",

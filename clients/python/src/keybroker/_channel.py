@@ -20,6 +20,7 @@ from ._errors import Error, Garbage, Lost, NotLeader, Timeout, Unreachable, Untr
 
 log = logging.getLogger("keybroker")
 
+_NEVER = float("inf")
 _PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _BACKLOG_PAUSE = 0.02
 _SERVED = 1.0  # s: what is lost more often is not connected to again at once
@@ -72,7 +73,8 @@ class Channel:
         self._answered = False  # this connection, so it is a broker's
         self._away: Error | None = None  # why the connection is to be given up
         self._retry_at, self._pause = 0.0, _PAUSE
-        self._lost_at = -1e9
+        self._lost_at = -_NEVER
+        self._stirred = False  # what the thread waits for may have changed
         self._why: Error | None = None  # there is no connection, or the last ended
         self._thread: threading.Thread | None = None
         self._stop_by: float | None = None
@@ -107,6 +109,10 @@ class Channel:
         self.wake()
 
     def wake(self) -> None:
+        """Has the thread look at everything again."""
+        self._stirred = True
+        if self._thread is threading.current_thread():
+            return
         try:
             os.write(self._wake_out, b"\0")
         except OSError:  # full: it is awake; closed: it has ended
@@ -163,36 +169,43 @@ class Channel:
 
     def _turn(self) -> bool:
         with self.lock:
+            self._stirred = False
             now = time.monotonic()
             if self.stopping and self._is_over(now):
                 return False
             if self._away is not None:
                 self._lose(self._away)
             self._expire(now)
-            due = self._next(now)
+            due = self._next()
             sock = self._sock
             wanted = sock is None and bool(self._pending or self._owner.holds())
-            poller = select.poll()
-            poller.register(self._wake_in, select.POLLIN)
-            if sock is not None:
-                poller.register(sock, select.POLLIN | (select.POLLOUT if self._out else 0))
         if wanted and now >= self._retry_at:
             self._connect()
             return True
-        if wanted:
-            due = min(due, self._retry_at)
-        # poll() waits in whole milliseconds: rounded up, or it would turn idly for the last one
-        timeout = None if due == float("inf") else min(max(0.0, due - now), 1e6) * 1000 + 1
-        for fd, events in poller.poll(timeout):
-            if fd == self._wake_in:
-                self._drain()
-            elif sock is not None:
+        self._attend(sock, min(due, self._retry_at) if wanted else due)
+        return True
+
+    def _attend(self, sock: socket.socket | None, due: float) -> None:
+        """Reads and writes until something is due, or to be thought about."""
+        poller = select.poll()
+        poller.register(self._wake_in, select.POLLIN)
+        if sock is not None:
+            poller.register(sock, select.POLLIN | (select.POLLOUT if self._out else 0))
+        while not self._stirred:
+            # poll() waits in whole milliseconds: rounded up, or it would turn idly for the last one
+            ready = poller.poll(None if due == _NEVER else min(max(0.0, due - time.monotonic()), 1e6) * 1000 + 1)
+            for fd, events in ready:
+                if fd == self._wake_in:
+                    self._drain()
+                    return
+                assert sock is not None
                 if events & select.POLLOUT:
                     with self.lock:
                         self._flush(sock)
-                if events & ~select.POLLOUT:
-                    self._read(sock)
-        return True
+                    return
+                self._read(sock)
+            if not ready:
+                return
 
     def _is_over(self, now: float) -> bool:
         if self._stop_by is None:
@@ -201,12 +214,12 @@ class Channel:
                 self._owner.closing()
         return self._sock is None or not self._pending or now >= self._stop_by
 
-    def _next(self, now: float) -> float:
+    def _next(self) -> float:
         """When there is something to do though nothing comes."""
         due = self._owner.due()
         times = [request.deadline for request in self._pending.values()]
         times += [moment for moment in (due, self._stop_by) if moment is not None]
-        return min(times, default=float("inf"))
+        return min(times, default=_NEVER)
 
     def _drain(self) -> None:
         try:
@@ -304,6 +317,7 @@ class Channel:
             self.give_up(failure)  # and the request is sent once more
             return
         self._pending.pop(number).done(result, failure)
+        self._stirred = self._stirred or self.stopping
 
     def _lose(self, why: Error) -> None:
         """The connection has ended, or is not worth keeping. What was under way is sent again on the next one."""
@@ -312,6 +326,7 @@ class Channel:
         if not self._answered or now - before < _SERVED:
             self._back_off()
         self._disconnect()
+        self.wake()
         self._why = why
         over = self._take(lambda request: request.once)
         if isinstance(why, Garbage):

@@ -176,7 +176,7 @@ class Keyring:
     def _refresh(self, cell: Cell) -> None:
         if time.time() >= cell.refresh_at and time.monotonic() >= cell.not_before and not cell.asking:
             self._acquire(cell)
-            self.channel.wake()  # nobody waits for it, so the thread must know when it is late
+            self.channel.wake()  # nobody waits for it, so the thread must see when it is late
 
     def _acquire(self, cell: Cell, anew: bool = False) -> None:
         """Reads the lease again, or takes one."""
@@ -195,6 +195,7 @@ class Keyring:
 
     def _acquired(self, cell: Cell, again: bool, result: dict[str, Any] | None, error: Error | None) -> None:
         cell.asking = False
+        self.channel.wake()  # there are other times to wait for
         if result is not None:
             try:
                 self._took(cell, _credential(result, cell.profile, self.channel.path))

@@ -76,51 +76,53 @@ def walker(data: bytes | bytearray, limits: Limits) -> Generator[None, None, tup
 
     Returns COMPLETE and how many bytes the message has, or why it is refused and 0.
     """
-    pos = values = owed = outer = 0
+    most_bytes, most_depth, most_values = limits
+    forms = _FORMS
+    n = len(data)
+    pos = values = outer = at = 0
+    owed = 1  # values that what is open still needs, the message itself at first
     slots = [_OPENING, _TYPE]
-    stack: list[list[int]] = []  # of the containers inside: how many values are left; 2 if a map, else 1
-    at = 0
+    left, in_map = 0, False  # of the innermost container: the values to come; if a map, a key is next when they are even
+    stack: list[tuple[int, bool]] = []  # … and of those around it
     while True:
-        if pos >= limits.bytes:
-            return TOO_LARGE, 0
-        while pos >= len(data):
+        while pos >= n:
             yield
+            n = len(data)
         byte = data[pos]
         pos += 1
-        kind, extra, number = _FORMS[byte]
-        if kind == _BAD:
-            return MALFORMED, 0
+        kind, extra, number = forms[byte]
         if extra:
-            if extra > limits.bytes - pos:
+            if extra > most_bytes - pos:
                 return TOO_LARGE, 0
-            while len(data) < pos + extra:
+            while pos + extra > n:
                 yield
+                n = len(data)
             number = int.from_bytes(data[pos : pos + extra], "big", signed=0xD0 <= byte <= 0xD3)
             pos += extra
-
         values += 1
-        if owed:
-            owed -= 1
+        owed -= 1
         size = 0
         if kind == _TEXT or kind == _BIN:
             size = number
         elif kind >= _ARRAY:
             owed += number if kind == _ARRAY else 2 * number
+            if values + owed > most_values:
+                return TOO_LARGE, 0
+        elif kind == _BAD:
+            return MALFORMED, 0
         # each value that is owed takes a byte at least, so a claim is refused when it is made
-        if values + owed > limits.values or size + owed > limits.bytes - pos:
+        if size + owed > most_bytes - pos:
             return TOO_LARGE, 0
         if size:
-            while len(data) < pos + size:
+            while pos + size > n:
                 yield
-            if kind == _TEXT and data.find(0, pos, pos + size) >= 0:
-                return MALFORMED, 0
+                n = len(data)
             pos += size
 
         if stack:
-            top = stack[-1]
-            if top[1] == 2 and top[0] % 2 == 0 and kind != _TEXT:
+            if in_map and kind != _TEXT and not left & 1:
                 return MALFORMED, 0
-            top[0] -= 1
+            left -= 1
         else:
             slot = slots[at]
             at += 1
@@ -138,11 +140,13 @@ def walker(data: bytes | bytearray, limits: Limits) -> Generator[None, None, tup
                 slots.insert(at, _PARAM)
                 continue
         if kind >= _ARRAY:
-            if 2 + (slots[at - 1] == _PARAM) + len(stack) > limits.depth:
+            if 2 + (slots[at - 1] == _PARAM) + len(stack) > most_depth:
                 return TOO_LARGE, 0
-            stack.append([number if kind == _ARRAY else 2 * number, 2 if kind == _MAP else 1])
-        while stack and stack[-1][0] == 0:
-            stack.pop()
+            stack.append((left, in_map))
+            in_map = kind == _MAP
+            left = 2 * number if in_map else number
+        while stack and not left:
+            left, in_map = stack.pop()
         if not stack and at == len(slots):
             return COMPLETE, pos
 
@@ -173,10 +177,20 @@ def decode(data: bytes | bytearray) -> list[Any]:
     """A message that was walked, as a list. Keys that come twice: the first counts."""
     try:
         message = msgpack.unpackb(data, raw=False, object_pairs_hook=_first_of_each)
-    except ValueError as error:  # text that is not UTF-8
-        raise Malformed(type(error).__name__) from None
+    except UnicodeDecodeError:
+        raise Malformed("text that is not UTF-8") from None
+    if 0 in data and _has_nul(message):
+        raise Malformed("text with NUL")
     assert isinstance(message, list)
     return message
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(map(_has_nul, value)) or any(map(_has_nul, value.values()))
+    return isinstance(value, list) and any(map(_has_nul, value))
 
 
 def encode_request(number: int, method: str, params: dict[str, Any]) -> bytes:

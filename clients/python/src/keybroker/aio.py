@@ -38,14 +38,18 @@ class ApiKey:
 
 
 class AsyncClient:
-    """As keybroker.Client, for asyncio."""
+    """As keybroker.Client, for asyncio. client: has its connection and credentials from that one, and no options."""
 
-    def __init__(self, socket: str | os.PathLike[str] | None = None, *, timeout: float = 30.0, ack_after: float = 30.0):
-        self._share(_client.Client(socket, timeout=timeout, ack_after=ack_after))
-
-    def _share(self, client: _client.Client) -> AsyncClient:
-        self._client, self._keyring = client, client._keyring
-        return self
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = 30.0,
+        ack_after: float = 30.0,
+        client: _client.Client | None = None,
+    ):
+        self.client = client or _client.Client(socket, timeout=timeout, ack_after=ack_after)
+        self._keyring = self.client._keyring
 
     def api_key(self, profile: str = "service") -> ApiKey:
         """What `AsyncOpenAI(api_key=…)` takes: an async callable that returns the key. Does not connect yet."""
@@ -103,12 +107,12 @@ class AsyncClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return repr(self._client).replace("keybroker.Client", "keybroker.aio.AsyncClient")
+        return repr(self.client).replace("keybroker.Client", "keybroker.aio.AsyncClient")
 
 
 def default() -> AsyncClient:
     """The client behind the functions of this module; it shares connection and leases with keybroker.default()."""
-    return AsyncClient.__new__(AsyncClient)._share(_client.default())
+    return AsyncClient(client=_client.default())
 
 
 def api_key(profile: str = "service") -> ApiKey:
