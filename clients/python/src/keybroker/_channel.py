@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Protocol
 
 from . import _find, _wire
-from ._errors import Error, Garbage, Lost, NotLeader, Timeout, Unreachable, Untrusted, from_broker
+from ._errors import Error, Garbage, Internal, Lost, NotLeader, Timeout, Unreachable, Untrusted, from_broker
 
 log = logging.getLogger("keybroker")
 
@@ -86,6 +86,8 @@ class Channel:
     def request(self, method: str, params: dict[str, Any], seconds: float, done: Done, once: bool = False) -> None:
         """Sends a request, now or when there is a connection; `done` gets the result, or the error."""
         with self.lock:
+            if self.stopping and threading.current_thread() is not self._thread:
+                raise RuntimeError("this keybroker client is closed")
             self._number = (self._number + 1) & 0xFFFFFFFF
             request = Request(_wire.encode_request(self._number, method, params), seconds, done, once)
             if self._thread is None:
@@ -93,7 +95,7 @@ class Channel:
             if not self._pending:
                 self._retry_at = 0.0  # who asks need not wait out a pause
             self._pending[self._number] = request
-            if self._sock is not None:
+            if self._sock is not None and self._away is None:
                 self._send(self._sock, request)
             else:
                 self.wake()
@@ -148,8 +150,6 @@ class Channel:
     # --- the thread ---
 
     def _start(self) -> None:
-        if self.stopping:
-            raise RuntimeError("this keybroker client is closed")
         if self._wake_in < 0:
             self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         thread = threading.Thread(target=self._run, name="keybroker", daemon=True)
@@ -157,15 +157,19 @@ class Channel:
         self._thread = thread
 
     def _run(self) -> None:
+        end: Error = Lost("the client was closed", socket=self.path, advice="Make a new one.")
         try:
             while self._turn():
                 pass
-        finally:
-            with self.lock:
-                self.stopping = True
-                self._disconnect()
-                for request in self._take(lambda request: True):
-                    request.done(None, Lost("the client was closed", socket=self.path, advice=""))
+        except Exception as error:  # ours: nobody is to wait for it, and the next request begins anew
+            log.exception("keybroker's thread has failed")
+            end = Internal(f"the client has failed: {type(error).__name__}", advice="Its log says more.")
+        with self.lock:
+            self._disconnect()
+            for request in self._take(lambda request: True):
+                request.done(None, end)
+            if not self.stopping:
+                self._thread = None
 
     def _turn(self) -> bool:
         with self.lock:

@@ -66,14 +66,14 @@ def check(sock: socket.socket, path: str) -> None:
         )
 
 
-def _why_not(path: str, error: OSError) -> OSError:
-    """connect() says of another file that it is closed, or that nobody listens."""
+def _why_not(path: str, error: OSError | ValueError) -> OSError:
+    """connect() says of another file that it is closed, or that nobody listens; and a path may be none."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-    except OSError:
+    except (OSError, ValueError):
         pass
-    return error
+    return error if isinstance(error, OSError) else OSError(errno.EINVAL, str(error))
 
 
 def _access_advice(path: str) -> str:
@@ -95,16 +95,17 @@ def connect(tries: list[str], make: Callable[[], socket.socket]) -> tuple[socket
     """
     refusals: list[tuple[str, OSError]] = []
     for path in tries:
-        sock = make()
+        sock = None
         try:
+            sock = make()
             sock.connect(path)
             check(sock, path)
             return sock, path
-        except (BlockingIOError, Untrusted):
-            sock.close()
-            raise
-        except OSError as error:
-            sock.close()
+        except (OSError, ValueError, Untrusted) as error:
+            if sock is not None:
+                sock.close()
+            if isinstance(error, (BlockingIOError, Untrusted)):
+                raise
             refusals.append((path, _why_not(path, error)))
     tried = ", ".join(f"{path}: {why.strerror or why}" for path, why in refusals)
     failure = Unreachable(f"no broker accepts connections ({tried})", socket=tries[0])

@@ -42,9 +42,11 @@ class Cell:
         self.pause = _AGAIN
         self.acks: list[tuple[float, int]] = []  # time.monotonic(), generation
         self.reports: dict[str, list[Future[Credential]]] = {}  # by the key reported
+        self.dead = ""  # the key that LiteLLM refuses and the broker has another for, until that is here
 
     def valid(self) -> bool:
-        return self.current is not None and time.time() < _seconds(self.current.expires_at_ms)
+        current = self.current
+        return current is not None and current.api_key != self.dead and time.time() < _seconds(current.expires_at_ms)
 
     def set(self, credential: Credential | None) -> None:
         self.current = credential
@@ -135,7 +137,7 @@ class Keyring:
         """LiteLLM refused this key: the credential to use from now on. Its key is the same if there is no other."""
         with self.channel.lock:
             cell = self.cell(profile)
-            if self.outside is not None or cell.current is None or cell.current.api_key != key:
+            if self.outside is not None or cell.current is None or cell.current.api_key != key or cell.dead == key:
                 return self.ask(profile)
             waiter: Future[Credential] = Future()
             if key in cell.reports:
@@ -155,15 +157,13 @@ class Keyring:
         waiters = cell.reports.pop(key)
         state = result.get("state") if result else None
         if state in ("replaced", "dead") or isinstance(error, UnknownLease):
-            cell.waiters += waiters
-            self._acquire_newer(cell)
+            cell.dead, cell.fresh = key, (0.0, "")
         elif error is not None:
-            settle(waiters, error)
+            return settle(waiters, error)
         elif cell.current is not None:
-            settle(waiters, cell.current)
-        else:  # revoked meanwhile
-            cell.waiters += waiters
-            self._acquire_newer(cell)
+            return settle(waiters, cell.current)
+        cell.waiters += waiters
+        self._acquire_newer(cell)
 
     # --- one lease ---
 
@@ -181,6 +181,9 @@ class Keyring:
     def _acquire(self, cell: Cell, anew: bool = False) -> None:
         """Reads the lease again, or takes one."""
         params: dict[str, Any] = {}
+        if cell.current is not None and cell.valid():
+            # the thread sees to it from now on, so calls need not
+            cell.fresh = _seconds(cell.current.expires_at_ms), cell.current.api_key
         if cell.current is not None and not anew:
             params["lease"] = cell.current.lease
         else:
@@ -206,6 +209,7 @@ class Keyring:
         elif cell.once_more:
             self._acquire(cell)
         elif cell.current is not None:
+            cell.dead = ""
             cell.settle(cell.current)
 
     def _took(self, cell: Cell, credential: Credential) -> None:
@@ -225,6 +229,8 @@ class Keyring:
             if cell.waiters or cell.current is not None:
                 self._acquire(cell, anew=True)
             return
+        if self.outside is not None:  # which another profile's failure has led to
+            return
         first, self._decided = not self._decided, True
         if first and isinstance(error, Unreachable) and not error.refused and self._go_outside(error):
             return
@@ -236,6 +242,7 @@ class Keyring:
         cell.not_before = time.monotonic() + max(after, cell.pause)
         cell.pause = min(cell.pause * 2, _LONGEST_AGAIN)
         cell.refresh_at = min(cell.refresh_at, time.time())
+        cell.dead = ""
         cell.settle(error)
 
     def _go_outside(self, error: Error) -> bool:
