@@ -15,13 +15,20 @@ import pytest
 
 import keybroker
 from fake import BASE_URL, Broker, Refusal, Silence, key_of, wait_until
-from keybroker import _channel
 
 Opener = Callable[..., keybroker.Client]
 
 
 def say_silence(params: dict[str, Any]) -> Any:
     raise Silence
+
+
+def hang_up(broker: Broker) -> Callable[[dict[str, Any]], Any]:
+    def answer(params: dict[str, Any]) -> Any:
+        broker.hang_up()
+        raise Silence
+
+    return answer
 
 
 def refuse(code: str, **more: Any) -> Callable[[dict[str, Any]], Any]:
@@ -217,7 +224,7 @@ def test_what_was_under_way_is_sent_again_with_the_same_request_id(broker: Broke
 
 def test_a_broker_that_hangs_up_is_not_stormed(broker: Broker, client: keybroker.Client) -> None:
     client.credential()
-    broker.answers["watch"] = lambda params: broker.hang_up() or say_silence(params)
+    broker.answers["watch"] = hang_up(broker)
     broker.hang_up()
     time.sleep(0.5)
     assert 2 <= broker.connections < 15
@@ -225,11 +232,16 @@ def test_a_broker_that_hangs_up_is_not_stormed(broker: Broker, client: keybroker
 
 def test_pauses_grow(monkeypatch: pytest.MonkeyPatch, broker: Broker, client: keybroker.Client) -> None:
     client.credential()
-    pauses: list[float] = []
-    monkeypatch.setattr(_channel.random, "uniform", lambda low, high: pauses.append(low) or high)
+    pauses = []
+
+    def longest(low: float, high: float) -> float:
+        pauses.append(client._keyring.channel._pause)
+        return high
+
+    monkeypatch.setattr("random.uniform", longest)
     broker.stop()
-    time.sleep(0.5)
-    assert 3 <= len(pauses) <= 5  # 50, 100, 200, 400 ms
+    wait_until(lambda: len(pauses) == 4)
+    assert pauses == [0.05, 0.1, 0.2, 0.4]
 
 
 # --- LiteLLM refuses a key ---
@@ -246,8 +258,9 @@ def test_a_dead_key_is_replaced(broker: Broker, client: keybroker.Client) -> Non
 
 def test_a_living_key_stays(broker: Broker, client: keybroker.Client) -> None:
     old = client.credential()
-    for state in ("alive", "unknown", "a state of another world"):
-        broker.answers["report"] = lambda params, state=state: {"state": state}
+    states = ["alive", "unknown", "a state of another world"]
+    broker.answers["report"] = lambda params: {"state": states.pop()}
+    while states:
         assert client.report("service", old.api_key) == old
     assert broker.count("acquire") == 1
 
@@ -387,7 +400,7 @@ def test_byte_by_byte_is_an_error_in_time(broker: Broker, open_client: Opener) -
 
 
 def test_hanging_up_again_and_again_is_lost(broker: Broker, open_client: Opener) -> None:
-    broker.answers["acquire"] = lambda params: broker.hang_up() or say_silence(params)
+    broker.answers["acquire"] = hang_up(broker)
     with pytest.raises(keybroker.Lost):
         open_client(timeout=0.4).credential()
 

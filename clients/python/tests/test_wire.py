@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import msgpack
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from keybroker import Key, _wire
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=40)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXT | st.binary(max_size=40),
     lambda inside: st.lists(inside, max_size=5) | st.dictionaries(TEXT, inside, max_size=5),
@@ -35,7 +34,8 @@ def depth(value: Any) -> int:
 
 def read(chunks: list[bytes]) -> list[Any]:
     """The messages that come; "malformed" at the end if it is so."""
-    reader, messages = _wire.Reader(), []
+    reader = _wire.Reader()
+    messages: list[Any] = []
     try:
         for chunk in chunks:
             messages += list(reader.feed(chunk))
@@ -46,7 +46,7 @@ def read(chunks: list[bytes]) -> list[Any]:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[a:b] for a, b in itertools.pairwise(ends)] if hasattr(itertools, "pairwise") else [data]
+    return [data[a:b] for a, b in zip(ends, ends[1:])]
 
 
 @given(st.lists(MESSAGE, max_size=3), st.lists(st.integers(0, 10_000), max_size=10))
