@@ -16,9 +16,13 @@ from ._errors import Error
 from ._keyring import Keyring
 
 _keyrings: weakref.WeakSet[Keyring] = weakref.WeakSet()
+_default: Client | None = None
+_default_lock = threading.Lock()
 
 
 def _after_fork() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
     for keyring in list(_keyrings):
         keyring.after_fork()
 
@@ -115,10 +119,6 @@ class Client:
         return f"<keybroker.Client {self._keyring.channel.path or 'not connected'} {credentials}>"
 
 
-_default: Client | None = None
-_default_lock = threading.Lock()
-
-
 def default() -> Client:
     """The client behind the functions of the module: one for the process, made at the first use."""
     global _default
@@ -127,14 +127,6 @@ def default() -> Client:
             if _default is None:
                 _default = Client()
     return _default
-
-
-def _new_default_lock() -> None:
-    global _default_lock
-    _default_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_new_default_lock)
 
 
 def api_key(profile: str = "service") -> ApiKey:

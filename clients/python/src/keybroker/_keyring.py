@@ -23,6 +23,7 @@ _NEVER = float("inf")
 _REST = 0.5  # s between two readings of one lease that nothing but the clock asked for
 _AGAIN, _LONGEST_AGAIN = 0.5, 30.0  # s until the next try after one that failed in the background
 
+
 class Cell:
     """The place of one profile's credential."""
 
@@ -115,7 +116,8 @@ class Keyring:
             cell.set(self.outside)
 
     def cell(self, profile: str) -> Cell:
-        return self.cells.setdefault(profile, Cell(profile))
+        with self.channel.lock:
+            return self.cells.setdefault(profile, Cell(profile))
 
     def ask(self, profile: str) -> Credential | Future[Credential]:
         """The credential from memory, or what will have it."""
