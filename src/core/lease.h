@@ -33,9 +33,10 @@ struct lease_row {
 	char request_id[REQUEST_ID_MAX];
 	uint64_t term;
 	int64_t granted_at_ms;
-	int64_t ends_at_ms;   /* Unix; TTL leases; 0 otherwise */
-	int64_t ended_at_ms;  /* 0 while active */
-	uint64_t pidns;	      /* inode of the pid namespace that its pids are of; 0: unknown */
+	int64_t ends_at_ms;  /* Unix; TTL leases; 0 otherwise */
+	int64_t ended_at_ms; /* 0 while active */
+	uint64_t pidns;	     /* inode of the pid namespace that its pids are of; 0: unknown */
+	char listen[PEER_LISTEN_SIZE]; /* the `listen` section by which it was asked for */
 	int64_t ends_boot_ms; /* ends_at_ms by the clock of the boot `boot_id`; 0: unknown */
 };
 

@@ -14,11 +14,11 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "base/text.h"
+#include "core/peer.h"
 #include "core/rule.h"
 
 #define ACCOUNT_MINUTE_MS 60000
 #define ACCOUNT_SECOND_MS 1000
-#define ACCOUNT_ADMIN (INT64_C(1) << 32) /* in an id, beside the uid */
 
 struct account_rule {
 	struct account_rule *next;
@@ -26,9 +26,17 @@ struct account_rule {
 	char name[PROFILE_NAME_MAX];
 };
 
+/* Hashed as a whole: zeroed before use. */
+struct account_id {
+	uid_t uid;
+	char socket[PEER_LISTEN_SIZE]; /* a listen section, "" or ACCOUNT_ADMIN */
+};
+
+#define ACCOUNT_ADMIN "/" /* no section has this name */
+
 struct account_entry {
 	struct account account;
-	int64_t id;
+	struct account_id id;
 	TAILQ_ENTRY(account_entry) of_unused;
 	UT_hash_handle hh;
 };
@@ -134,40 +142,39 @@ void accounts_free(struct accounts *a)
 	free(a);
 }
 
-static struct account_entry *account_add(struct accounts *a, int64_t id)
+static struct account_entry *account_add(struct accounts *a, const struct account_id *id)
 {
 	struct account_entry *e;
 
 	account_forget_full(a, clock_now().boot_ms);
 	e = xcalloc(1, sizeof(*e));
-	e->account.uid = (uid_t)id;
-	e->id = id;
+	e->account.uid = id->uid;
+	e->id = *id;
 	TAILQ_INIT(&e->account.paced);
-	HASH_ADD(hh, a->table, id, sizeof(id), e);
+	HASH_ADD(hh, a->table, id, sizeof(e->id), e);
 	return e;
 }
 
-static struct account *account_find(struct accounts *a, int64_t id)
+struct account *account_get(struct accounts *a, uid_t uid, const char *listen)
 {
 	struct account_entry *e;
+	struct account_id id;
 
+	memset(&id, 0, sizeof(id));
+	id.uid = uid;
+	text_copy(id.socket, sizeof(id.socket), listen);
 	HASH_FIND(hh, a->table, &id, sizeof(id), e);
 	if (!e)
-		e = account_add(a, id);
+		e = account_add(a, &id);
 	else if (e->account.uses == 0)
 		TAILQ_REMOVE(&a->unused, e, of_unused);
 	e->account.uses++;
 	return &e->account;
 }
 
-struct account *account_get(struct accounts *a, uid_t uid)
-{
-	return account_find(a, uid);
-}
-
 struct account *account_get_admin(struct accounts *a, uid_t uid)
 {
-	return account_find(a, ACCOUNT_ADMIN | uid);
+	return account_get(a, uid, ACCOUNT_ADMIN);
 }
 
 void account_put(struct accounts *a, struct account *account)

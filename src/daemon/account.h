@@ -2,7 +2,8 @@
  * What one uid makes the broker hold or do: connections, descriptors, buffered bytes, requests,
  * leases, mints. A limit hurts that uid only. An account lives as long as anything is charged to
  * it. On the admin socket a uid has an account of its own, so that its programs cannot use up what
- * it needs to see to them.
+ * it needs to see to them; and by each `listen` section, since a container's root is not the
+ * host's.
  */
 #pragma once
 
@@ -44,8 +45,9 @@ TAILQ_HEAD(account_list, account);
 struct accounts *accounts_new(void);
 void accounts_free(struct accounts *a); /* all must have been put back */
 DEFINE_CLEANUP(struct accounts, accounts)
-/* The account of a uid, made if needed; give it back with account_put(). */
-struct account *account_get(struct accounts *a, uid_t uid);
+/* The account of a uid, of those that come by this `listen` section ("": by none), made if needed;
+ * give it back with account_put(). */
+struct account *account_get(struct accounts *a, uid_t uid, const char *listen);
 struct account *account_get_admin(struct accounts *a, uid_t uid);
 /* Forgets the account when nobody uses it, except that a used-up bucket is kept until it is full
  * again. */

@@ -146,7 +146,7 @@ static bool acquire_join(struct acquire *a)
 
 	if (a->reread || !a->request_id[0])
 		return true;
-	l = leases_find_request(a->d->leases, request_peer(a->request)->uid, a->holder, a->profile,
+	l = leases_find_request(a->d->leases, request_peer(a->request), a->holder, a->profile,
 				a->request_id);
 	if (!l)
 		return true;
@@ -250,6 +250,7 @@ static struct lease *acquire_lease(struct acquire *a, struct key *key)
 	memcpy(row.rule, a->rule, sizeof(row.rule));
 	memcpy(row.request_id, a->request_id, sizeof(row.request_id));
 	memcpy(row.boot_id, a->d->boot_id, sizeof(row.boot_id));
+	memcpy(row.listen, p->listen, sizeof(row.listen));
 	row.pidns = a->d->self.pidns;
 	if (key)
 		memcpy(row.key_id, key->row.id, sizeof(row.key_id));

@@ -125,14 +125,29 @@ static enum conn_place conn_next_place(const struct conn *c)
 	return c->more ? CONN_QUEUED : CONN_READING;
 }
 
-/* Brings the account up to date with what this connection has buffered. */
+/* Brings the account up to date with what this connection has buffered, and holds open. */
 void conn_charge(struct conn *c)
 {
 	int64_t bytes = (int64_t)(c->in.len + c->out.len);
+	int held = (c->fd >= 0) + (c->pidfd >= 0) + (c->passed >= 0);
 
 	c->set->eased |= bytes < c->charged;
 	c->account->buffered += bytes - c->charged;
 	c->charged = bytes;
+	account_hold(c->set->accounts, c->account, held - c->held);
+	c->held = held;
+}
+
+void conn_pass(struct conn *c, int fd)
+{
+	fd_close(&c->passed);
+	c->passed = fd;
+	conn_charge(c);
+	if (account_may_hold(c->set->accounts, c->account, 0))
+		return;
+	fd_close(&c->passed);
+	if (!c->refusal)
+		c->refusal = &conn_no_share;
 }
 
 static bool conn_owes(const struct conn *c)
@@ -160,12 +175,6 @@ static void conn_watch(struct conn *c)
 	c->progressed = false;
 }
 
-static void conn_hold(struct conn *c, int n)
-{
-	account_hold(c->set->accounts, c->account, n - c->held);
-	c->held = n;
-}
-
 /* --- closing --- */
 
 /* Closes at once. The requests that wait hear of it in conn_tell(), from the loop. */
@@ -175,6 +184,8 @@ void conn_close(struct conn *c)
 		return;
 	c->state = CONN_GONE;
 	(void)event_del(&c->write); /* as in conn_move() */
+	if (event_initialized(&c->process))
+		(void)event_del(&c->process);
 	conn_move(c, CONN_UNTOLD);
 	event_active(&c->set->work, 0, 0);
 	fd_close(&c->fd);
@@ -182,7 +193,6 @@ void conn_close(struct conn *c)
 	buf_deinit(&c->in);
 	buf_deinit(&c->out);
 	conn_charge(c);
-	conn_hold(c, c->pidfd >= 0);
 	c->account->connections--;
 	c->set->n_open--;
 }
@@ -193,10 +203,10 @@ static void conn_free(struct conn *c)
 	conn_watch(c);
 	conn_leave(c);
 	TAILQ_REMOVE(&c->set->all, c, of_all);
-	conn_hold(c, 0);
+	fd_close(&c->pidfd);
+	conn_charge(c);
 	account_put(c->set->accounts, c->account);
 	account_put(c->set->accounts, c->owner);
-	fd_close(&c->pidfd);
 	free(c);
 }
 
@@ -361,9 +371,9 @@ void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bo
 	struct conn *c = xcalloc(1, sizeof(*c));
 
 	c->set = s;
-	c->owner = account_get(s->accounts, peer->uid);
+	c->owner = account_get(s->accounts, peer->uid, peer->listen);
 	c->account = admin ? account_get_admin(s->accounts, peer->uid)
-			   : account_get(s->accounts, peer->uid);
+			   : account_get(s->accounts, peer->uid, peer->listen);
 	c->peer = *peer;
 	c->fd = fd;
 	c->pidfd = pidfd;
@@ -382,7 +392,7 @@ void conn_add(struct conn_set *s, const struct peer *peer, int fd, int pidfd, bo
 	c->refusal = conn_refusal_for(c);
 	if (c->refusal)
 		fd_close(&c->pidfd);
-	conn_hold(c, 1 + (c->pidfd >= 0));
+	conn_charge(c);
 	if (c->refusal && conn_is_far_over(c))
 		conn_close(c);
 	conn_settle(c);

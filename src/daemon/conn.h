@@ -72,6 +72,7 @@ struct conn {
 	struct buf out;	  /* bytes that send() did not take */
 	int64_t charged;  /* of both, to the account */
 	struct event read, write;
+	struct event process; /* its process has ended; pending while anything lasts as long */
 	struct request_list requests; /* not ended yet */
 	struct tie_list ties;	      /* what ends with it */
 	struct request *subscriber;   /* one of them, that stays: the peer need not take what it
@@ -97,8 +98,10 @@ void conn_close(struct conn *c);
 void conn_drain(struct conn *c);
 /* Calls `ended` of each tie and `gone` of each request that has one. From the loop only. */
 void conn_tell(struct conn *c);
-/* Brings the account up to date with what this connection has buffered. */
+/* Brings the account up to date with what this connection has buffered, and holds open. */
 void conn_charge(struct conn *c);
+/* Keeps a descriptor that came with bytes; over the uid's share the next request is refused. */
+void conn_pass(struct conn *c, int fd);
 /* Decides where the connection waits next. May free it: return at once. */
 void conn_settle(struct conn *c);
 void conn_move(struct conn *c, enum conn_place place);

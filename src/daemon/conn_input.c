@@ -166,10 +166,8 @@ static void conn_receive(struct conn *c)
 		c->stranger = with.sender != c->peer.pid;
 	}
 
-	if (with.fd >= 0) {
-		fd_close(&c->passed);
-		c->passed = with.fd;
-	}
+	if (with.fd >= 0)
+		conn_pass(c, with.fd);
 	if (n > 0) {
 		conn_take_received(c, (size_t)n);
 		if (c->taken == taken) /* a byte at a time costs us as much as a request */

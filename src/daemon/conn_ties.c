@@ -18,6 +18,22 @@ void conn_watch_ties(struct conn *c)
 		(void)evtimer_add(&c->set->ties, &wait); /* fails without memory only */
 }
 
+static void conn_on_process(int fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	conn_close(userdata);
+}
+
+void conn_watch_process(struct conn *c)
+{
+	if (c->pidfd < 0 || event_initialized(&c->process))
+		return;
+	/* these fail for a base that is NULL, and without memory */
+	(void)event_assign(&c->process, c->set->base, c->pidfd, EV_READ, conn_on_process, c);
+	(void)event_add(&c->process, NULL);
+}
+
 bool request_tie(struct request *r, struct tie *t)
 {
 	if (r->conn->state != CONN_OPEN)
@@ -26,6 +42,7 @@ bool request_tie(struct request *r, struct tie *t)
 	t->conn = r->conn;
 	TAILQ_INSERT_TAIL(&t->conn->ties, t, of_conn);
 	conn_watch_ties(t->conn);
+	conn_watch_process(t->conn);
 	return true;
 }
 

@@ -4,6 +4,9 @@
 struct conn;
 struct conn_set;
 
+/* Something lasts as long as the connection, which ends with its process then: a child that has the
+ * socket does not go on with it. */
+void conn_watch_process(struct conn *c);
 /* Calls `ended` of each tie. From the loop only. */
 void conn_end_ties(struct conn *c);
 /* Of a connection with ties that is not read now, the end is looked for all the same. */

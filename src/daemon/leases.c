@@ -83,14 +83,15 @@ struct holder_id lease_holder_id(const struct lease_row *row)
 	return (struct holder_id){ .pid = row->holder_pid, .start = row->holder_start };
 }
 
-static void lease_request_set(struct lease_request *to, uid_t uid, struct holder_id holder,
-			      const char *profile, const char *request_id)
+static void lease_request_set(struct lease_request *to, const struct lease_row *row,
+			      struct holder_id holder)
 {
 	memset(to, 0, sizeof(*to));
-	to->uid = uid;
+	to->uid = row->uid;
 	to->holder = holder;
-	text_copy(to->profile, sizeof(to->profile), profile);
-	text_copy(to->request_id, sizeof(to->request_id), request_id);
+	text_copy(to->listen, sizeof(to->listen), row->listen);
+	text_copy(to->profile, sizeof(to->profile), row->profile);
+	text_copy(to->request_id, sizeof(to->request_id), row->request_id);
 }
 
 static void lease_index(struct lease *l)
@@ -100,8 +101,7 @@ static void lease_index(struct lease *l)
 
 	if (!l->row.request_id[0])
 		return;
-	lease_request_set(&l->request, l->row.uid, lease_holder_id(&l->row), l->row.profile,
-			  l->row.request_id);
+	lease_request_set(&l->request, &l->row, lease_holder_id(&l->row));
 	HASH_FIND(by_request, leases->by_request, &l->request, sizeof(l->request), first);
 	if (first && (first->ending || lease_is_stale(first)))
 		lease_unindex(TAKE(first));
@@ -120,7 +120,7 @@ struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct ke
 	l->acked = key ? key->row.generation : 0;
 	if (key)
 		key_pin(key);
-	l->account = account_get(d->accounts, row->uid);
+	l->account = account_get(d->accounts, row->uid, row->listen);
 	l->account->leases++;
 	lease_index(l);
 	return l;
@@ -323,7 +323,7 @@ static bool lease_is_peer(struct holder_id id, const struct peer *peer)
 
 bool lease_is_of(const struct lease *l, const struct peer *peer)
 {
-	if (l->row.uid != peer->uid)
+	if (l->row.uid != peer->uid || strcmp(l->row.listen, peer->listen) != 0)
 		return false;
 	return l->row.bind == LEASE_TTL || lease_is_peer(lease_holder_id(&l->row), peer) ||
 	       (l->asker.start != 0 && lease_is_peer(l->asker, peer));
@@ -338,13 +338,18 @@ static struct lease *leases_find_one(const struct leases *leases,
 	return l && !l->ending && !l->due && !lease_is_stale(l) ? l : NULL;
 }
 
-struct lease *leases_find_request(const struct leases *leases, uid_t uid, struct holder_id holder,
-				  const char *profile, const char *request_id)
+struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
+				  struct holder_id holder, const char *profile,
+				  const char *request_id)
 {
+	struct lease_row row = { .uid = peer->uid };
 	struct lease_request wanted;
 	struct lease *l;
 
-	lease_request_set(&wanted, uid, (struct holder_id){ 0 }, profile, request_id);
+	text_copy(row.listen, sizeof(row.listen), peer->listen);
+	text_copy(row.profile, sizeof(row.profile), profile);
+	text_copy(row.request_id, sizeof(row.request_id), request_id);
+	lease_request_set(&wanted, &row, (struct holder_id){ 0 });
 	l = leases_find_one(leases, &wanted);
 	wanted.holder = holder;
 	return l ? l : leases_find_one(leases, &wanted);

@@ -33,6 +33,7 @@ struct holder_id {
 struct lease_request {
 	int64_t uid;
 	struct holder_id holder; /* zeroes for a TTL lease */
+	char listen[PEER_LISTEN_SIZE];
 	char profile[PROFILE_NAME_MAX];
 	char request_id[REQUEST_ID_MAX];
 };
@@ -75,8 +76,7 @@ struct lease *lease_new(struct daemon *d, const struct lease_row *row, struct ke
  * gone already; the caller ends the lease.
  */
 int lease_begin(struct lease *l, int pidfd) _must_check_;
-/* Found by a new leader, which cannot see who holds it: it ends unless its peer takes it up soon,
- * and with the process behind `pidfd` (-1: unknown). */
+/* Found by a new leader: ends with `pidfd` (-1: unknown), and unless its peer takes it up soon. */
 void lease_await(struct lease *l, int pidfd);
 /*
  * Its peer speaks of it in `r`: a connection lease goes over to this connection, and one that waits
@@ -92,17 +92,17 @@ void lease_row_set(struct lease_row *row, unsigned set, const struct lease_row *
 struct lease *leases_find(const struct leases *leases, const char *id);
 /* Its key is a provider's and its profile has upstream keys now, or the reverse: of no use. */
 bool lease_is_stale(const struct lease *l);
-/* The lease that an acquire with this idempotency key got before, or is being granted just now:
- * one of this holder, or a TTL lease of the uid. NULL if there is none or it is stale. */
-struct lease *leases_find_request(const struct leases *leases, uid_t uid, struct holder_id holder,
-				  const char *profile, const char *request_id);
+/* What a peer's acquire with this idempotency key got, or is being granted: a lease of `holder`, or
+ * a TTL lease of the uid. NULL: none, or a stale one. */
+struct lease *leases_find_request(const struct leases *leases, const struct peer *peer,
+				  struct holder_id holder, const char *profile, const char *id);
 /* The process that holds it, or has its connection; zeroes for a TTL lease. */
 struct holder_id lease_holder_id(const struct lease_row *row);
 struct lease *leases_first(const struct leases *leases);
 struct lease *leases_next(const struct lease *l);
 uint64_t leases_count(const struct leases *leases);
-/* May this peer speak of this lease: the same uid, and, but for TTL leases, the very process that
- * holds it, or asked for it in this term. */
+/* May this peer speak of it: the same uid and `listen`, and, but for TTL leases, the very process
+ * that holds it, or asked for it in this term. */
 bool lease_is_of(const struct lease *l, const struct peer *peer);
 
 /*

@@ -234,7 +234,7 @@ static struct lease *op_acquire_lease(struct daemon *d, struct request *r,
 		l = leases_find(d->leases, p->lease);
 		return l && lease_is_of(l, request_peer(r)) ? l : NULL;
 	}
-	return p->request_id[0] ? leases_find_request(d->leases, request_peer(r)->uid, p->holder,
+	return p->request_id[0] ? leases_find_request(d->leases, request_peer(r), p->holder,
 						      profile, p->request_id)
 				: NULL;
 }
@@ -281,7 +281,8 @@ static void op_acquire_checked(struct daemon *d, struct request *r, struct acqui
 	a = op_acquire_new(d, r, p, profile, v.rule);
 	if (!l && holder_fd >= 0) { /* an old lease's process is watched already */
 		a->holder_fd = take_fd(&holder_fd);
-		a->charged = account_get(d->accounts, request_peer(r)->uid);
+		a->charged =
+			account_get(d->accounts, request_peer(r)->uid, request_peer(r)->listen);
 		account_hold(d->accounts, a->charged, 1);
 	}
 	if (l) {

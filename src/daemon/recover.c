@@ -22,9 +22,22 @@
 /* Burned, or kept for longer than its grace: for a POST that had no answer. */
 static bool recover_may_be_late(const struct daemon *d, const struct key_row *row)
 {
+	int64_t now = clock_now().wall_ms;
+
+	if (row->state != KEY_BURNED && now >= row->delete_at_ms && now >= row->changed_at_ms)
+		return false; /* long past, unless the clock was set forward */
 	if (row->state == KEY_RETIRING)
 		return row->delete_at_ms > row->changed_at_ms + d->config->timing.grace_ms;
 	return row->state == KEY_BURNED || row->delete_at_ms > 0;
+}
+
+/* A retiring key's row has the end of its grace there; what we POSTed for it was when it was made.
+ */
+static int64_t recover_late_until_ms(const struct daemon *d, const struct key_row *row)
+{
+	if (row->state != KEY_RETIRING || recover_may_be_late(d, row))
+		return row->delete_at_ms;
+	return MIN_OF(row->delete_at_ms, row->created_at_ms + d->config->timing.burn_delete_ms);
 }
 
 static int recover_key(const struct key_row *row, void *userdata)
@@ -39,7 +52,8 @@ static int recover_key(const struct key_row *row, void *userdata)
 		k->sent = true; /* who knows what the one before has sent, and when */
 		key_expect_late(k);
 	} else if (row->source == KEY_MINTED || row->source == KEY_SERVER_CHOSEN) {
-		k->late_until_ms = row->delete_at_ms; /* only what we POSTed can come back */
+		/* only what we POSTed can come back */
+		k->late_until_ms = recover_late_until_ms(d, row);
 		/* the wall clock may have been set since: the whole time again */
 		if (recover_may_be_late(d, row))
 			key_hold_late(k);
@@ -130,6 +144,7 @@ static int recover_lease(const struct lease_row *row, void *userdata)
 	if (!k && row->key_id[0] && s)
 		k = s->current;
 	l = lease_new(d, row, k);
+	l->acked = 0; /* acknowledgements are in memory only: it may use any older key */
 	if (!recover_hold(l))
 		lease_end(l, LEASE_RELEASED, "release", NULL, NULL, NULL);
 	else if (row->key_id[0] && !k)

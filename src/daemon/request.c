@@ -15,6 +15,7 @@
 #include "daemon/account.h"
 #include "daemon/conn.h"
 #include "daemon/conn_set.h"
+#include "daemon/conn_ties.h"
 #include "io/process.h"
 
 #define REQUEST_ERROR_MAX 512
@@ -119,6 +120,7 @@ bool request_subscribe(struct request *r)
 	if (r->conn->subscriber)
 		return false;
 	r->conn->subscriber = r;
+	conn_watch_process(r->conn);
 	return true;
 }
 

@@ -201,10 +201,12 @@ static void retire_on_block(void *userdata, struct upstream_answer *a)
 	k->call = NULL;
 	k->blocked = a->litellm.kind == LITELLM_OK || a->litellm.kind == LITELLM_GONE;
 	revoke_wait_told(k, k->blocked);
-	if (k->blocked)
-		key_drive(k);
-	else
+	if (!k->blocked) {
 		key_retry(k);
+		return;
+	}
+	retire_end_leases(k); /* their key works no more, though it goes later */
+	key_drive(k);
 }
 
 /* Nobody may use it any more, yet it cannot be deleted: a late POST would make it anew. */

@@ -33,9 +33,11 @@ enum watch_event {
 
 #define WATCH_WHOLE_UID (-1) /* in place of a pid */
 
-/* One process of a uid, or the uid itself. Hashed as a whole: it has no padding. */
+/* One process of a uid, or the uid itself, by one `listen` section or none. Hashed as a whole:
+ * zeroed before use. */
 struct watch_id {
 	int64_t uid, pid;
+	char listen[PEER_LISTEN_SIZE];
 };
 
 TAILQ_HEAD(watcher_list, watcher);
@@ -90,23 +92,30 @@ struct watch *watch_new(struct daemon *d)
 
 /* --- who watches --- */
 
-static struct watch_subject *watch_find(const struct watch *w, int64_t uid, int64_t pid)
+static void watch_id_set(struct watch_id *id, int64_t uid, int64_t pid, const char *listen)
 {
-	struct watch_id id = { .uid = uid, .pid = pid };
+	memset(id, 0, sizeof(*id));
+	id->uid = uid;
+	id->pid = pid;
+	text_copy(id->listen, sizeof(id->listen), listen);
+}
+
+static struct watch_subject *watch_find(const struct watch *w, const struct watch_id *id)
+{
 	struct watch_subject *s;
 
-	HASH_FIND(by_id, w->subjects, &id, sizeof(id), s);
+	HASH_FIND(by_id, w->subjects, id, sizeof(*id), s);
 	return s;
 }
 
-static struct watch_subject *watch_subject(struct watch *w, int64_t uid, int64_t pid)
+static struct watch_subject *watch_subject(struct watch *w, const struct watch_id *id)
 {
-	struct watch_subject *s = watch_find(w, uid, pid);
+	struct watch_subject *s = watch_find(w, id);
 
 	if (s)
 		return s;
 	s = xcalloc(1, sizeof(*s));
-	s->id = (struct watch_id){ .uid = uid, .pid = pid };
+	s->id = *id;
 	TAILQ_INIT(&s->watchers);
 	HASH_ADD(by_id, w->subjects, id, sizeof(s->id), s);
 	return s;
@@ -194,7 +203,7 @@ static bool watcher_minds(const struct watcher *x, const struct lease *l)
 	const struct watch_id *id = &x->subject->id;
 
 	if (id->pid == WATCH_WHOLE_UID)
-		return id->uid == l->row.uid;
+		return id->uid == l->row.uid && strcmp(id->listen, l->row.listen) == 0;
 	return id->pid == watch_pid(l) && lease_is_of(l, request_peer(x->request));
 }
 
@@ -204,9 +213,12 @@ static void watch_note(const struct watch *w, const struct lease *l, enum watch_
 	const int64_t pids[] = { watch_pid(l), WATCH_WHOLE_UID };
 
 	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
-		const struct watch_subject *s = watch_find(w, l->row.uid, pids[i]);
+		const struct watch_subject *s;
+		struct watch_id id;
 		struct watcher *x;
 
+		watch_id_set(&id, l->row.uid, pids[i], l->row.listen);
+		s = watch_find(w, &id);
 		if (!s)
 			continue;
 		TAILQ_FOREACH (x, &s->watchers, of_subject)
@@ -422,6 +434,7 @@ void op_watch(struct daemon *d, struct request *r)
 	struct op_watch_params p = { .scope = "process" };
 	const struct peer *peer = request_peer(r);
 	const struct watch_subject *s;
+	struct watch_id id;
 	unsigned n;
 	bool uid;
 
@@ -432,7 +445,8 @@ void op_watch(struct daemon *d, struct request *r)
 		request_fail(r, PROTO_INVALID_REQUEST, -1, "scope must be process or uid");
 		return;
 	}
-	s = watch_find(d->watch, peer->uid, uid ? WATCH_WHOLE_UID : peer->pid);
+	watch_id_set(&id, peer->uid, uid ? WATCH_WHOLE_UID : peer->pid, peer->listen);
+	s = watch_find(d->watch, &id);
 	n = s ? watch_count(s, peer) : 0;
 	if (n >= WATCH_PER_SUBJECT) {
 		request_fail(
@@ -446,6 +460,5 @@ void op_watch(struct daemon *d, struct request *r)
 			     "this connection watches or follows already");
 		return;
 	}
-	watcher_join(d->watch,
-		     watch_subject(d->watch, peer->uid, uid ? WATCH_WHOLE_UID : peer->pid), r);
+	watcher_join(d->watch, watch_subject(d->watch, &id), r);
 }

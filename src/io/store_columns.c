@@ -124,6 +124,7 @@ static const struct store_column store_lease_columns[] = {
 	STORE_COLUMN(lease_row, ended_at_ms),
 	STORE_COLUMN(lease_row, ends_boot_ms),
 	STORE_COLUMN(lease_row, pidns),
+	STORE_COLUMN(lease_row, listen),
 };
 
 static const struct store_column store_audit_columns[] = {

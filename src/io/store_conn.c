@@ -73,10 +73,10 @@ static const struct store_sql store_sql[STORE_N_STMTS] = {
 			      " LIMIT ?2)",
 			      NULL, "" },
 	[STORE_LEASE_PUT] = { "INSERT OR IGNORE INTO lease (", &store_table_lease,
-			      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" },
+			      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" },
 	/* in the place of an active lease, or of one that ended then */
 	[STORE_LEASE_SET] = { "UPDATE OR FAIL lease SET (", &store_table_lease,
-			      ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+			      ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 			      " WHERE ended_at_ms IN (0, ?18) AND granted_at_ms = ?16 AND id = ?1" },
 	[STORE_LEASES] = { "SELECT", &store_table_lease, "FROM lease WHERE ended_at_ms = 0" },
 	[STORE_LEASE_PRUNE] = { "DELETE FROM lease WHERE (ended_at_ms, granted_at_ms, id) IN"

@@ -112,7 +112,8 @@ static const char *const store_migrations[] = {
 	"ALTER TABLE key ADD COLUMN settings TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE key ADD COLUMN at_once INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE lease ADD COLUMN ends_boot_ms INTEGER NOT NULL DEFAULT 0;"
-	"ALTER TABLE lease ADD COLUMN pidns INTEGER NOT NULL DEFAULT 0;",
+	"ALTER TABLE lease ADD COLUMN pidns INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE lease ADD COLUMN listen TEXT NOT NULL DEFAULT '';",
 };
 
 enum { STORE_SCHEMA = ARRAY_SIZE(store_migrations) };

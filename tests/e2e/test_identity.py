@@ -236,6 +236,35 @@ def test_child_does_not_get_the_key_that_a_dead_process_asked_for(make_broker, l
     assert row["outcome"] == "denied" and broker.admin("status")["leases"] == 0
 
 
+LASTING = {"watch": (False, "watch", {"scope": "uid"}), "follow": (True, "audit_follow", {}),
+           "lease": (False, "acquire", {"profile": "process", "bind": "connection"})}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", LASTING)
+def test_what_lasts_as_long_as_a_connection_ends_with_its_process(ruled, litellm, env, kind):
+    """Its child, which has the socket and may be of another uid, hears no more of it."""
+    broker = ruled(rule_all(), env=env)
+    admin, method, params = LASTING[kind]
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        connection = broker.rpc(admin=admin)
+        connection.call(method, **params)
+        if os.fork() == 0:
+            try:
+                connection.wait_closed()
+                os.write(write, b"closed")
+            finally:
+                os._exit(0)
+        os._exit(0)
+    os.close(write)
+    os.waitpid(pid, 0)
+    with open(read, "rb") as file:
+        assert file.read() == b"closed"
+    wait_until(lambda: not broker.admin("leases")["leases"], what="the end of its lease")
+
+
 def test_child_does_not_get_the_key_whose_asker_died_during_the_commit(make_broker, litellm):
     """The lease is on record by then, and ends with that process; the key stays here."""
     broker = make_broker(config=MANY + rule_all(), env={"LITELLM_SERVICE_MODELS": "m"}).start()

@@ -9,7 +9,7 @@ import subprocess
 import msgpack
 import pytest
 
-from harness.broker import rule_all
+from harness.broker import MANY, rule_all
 from harness.holder import Holder
 from harness.rpc import RpcError
 from harness.stuck_file import stuck_file
@@ -291,6 +291,29 @@ def test_unfinished_requests_hold_one_descriptor_each(counted):
     os.close(pidfd)
     connection.close()
     settled(broker, count - 2)  # socket and pidfd of the peer go, too
+
+
+def test_descriptors_of_unfinished_requests_are_charged(make_broker):
+    """Of 400 less its own 128 one uid may have half: for each connection itself, its process and what came with it."""
+    need_root("to limit a non-dumpable daemon's descriptors")
+    broker = make_broker(config=MANY + rule_all(), env={"LITELLM_SERVICE_MODELS": "m"}).start()
+    broker.wait_ready()
+    resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (400, 400))
+    broker.admin("reload")
+    before = descriptors(broker)
+
+    connections = [broker.rpc() for _ in range(60)]
+    for connection in connections:
+        connection.call("whoami")
+    fd = os.pidfd_open(os.getpid())
+    for connection in connections:
+        socket.send_fds(connection.socket, [b"\x94"], [fd])
+    os.close(fd)
+    wait_until(lambda: all(connection.unread() == 0 for connection in connections), what="all is read")
+    share = (400 - 128) // 2
+    assert before + share - 5 <= descriptors(broker) <= before + share
+    for connection in connections:
+        connection.close()
 
 
 def test_peer_that_never_finishes_its_request_loses_its_descriptor(make_broker):

@@ -53,6 +53,42 @@ def in_container(broker, uid, work):
     return in_child(lambda: work(broker.path("home/keybroker.sock")), become)
 
 
+def test_root_of_a_container_has_nothing_to_do_with_the_hosts_root(mounted):
+    """Same uid, other leases, other limits, and nothing is heard of them."""
+    broker = mounted(timing=FAST)
+    broker.wait_ready()
+    params = {"bind": "ttl", "ttl_ms": 3000, "request_id": "the-same"}
+    host, own = broker.acquire(**params), call(broker.web, "acquire", **params)
+    assert host["lease"] != own["lease"] and host["api_key"] == own["api_key"]
+    with Connection(broker.web) as inside, broker.rpc() as outside:
+        for connection in (inside, outside):
+            connection.call("watch", scope="uid")
+        broker.admin("rotate", profile="service")
+        heard = {}
+        for name, connection in (("inside", inside), ("outside", outside)):
+            connection.wait_notifications(2, timeout=10)  # rotated, expiring
+            heard[name] = {notification[1][0]["lease"] for notification in connection.notifications}
+        assert heard == {"inside": {own["lease"]}, "outside": {host["lease"]}}
+        for method, more in (("acquire", {}), ("renew", {}), ("report", {"status": 401}), ("ack", {"generation": 2}), ("release", {})):
+            for connection, lease in ((inside, host), (outside, own)):
+                with pytest.raises(RpcError) as refusal:
+                    connection.call(method, lease=lease["lease"], **more)
+                assert refusal.value.code == "unknown_lease", method
+    assert broker.call("release", lease=host["lease"])["released"] and call(broker.web, "release", lease=own["lease"])["released"]
+
+
+def test_container_has_limits_of_its_own_after_a_restart_too(mounted):
+    broker = mounted()
+    broker.write_config("limits { leases = 2 }\n" + rule_all() + web(broker))
+    broker.restart()
+    leases = [call(broker.web, "acquire", bind="ttl") for _ in range(2)]
+    broker.restart()
+    with pytest.raises(RpcError) as refusal:
+        call(broker.web, "acquire", bind="ttl")
+    assert refusal.value.code == "limit_exceeded"
+    assert broker.acquire(bind="ttl")["api_key"] and call(broker.web, "renew", lease=leases[0]["lease"])["lease_ends_at_ms"]
+
+
 def test_mount_is_the_grant_and_rules_are_not_asked(mounted):
     need_root("to mount")
     broker = mounted(more='base_url = "http://127.0.0.1:9/inside" ttl_cap = "1m"')

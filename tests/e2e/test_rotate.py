@@ -339,6 +339,37 @@ def test_rotation_at_once_is_so_for_who_leads_next(make_broker, litellm, asked):
         assert broker.profile()["generation"] == 2
 
 
+def test_rotation_at_once_after_a_restart_takes_older_generations_too(make_broker, litellm):
+    broker = make_broker(timing={**FAST, "grace_ms": 600000}).start()
+    broker.wait_ready()
+    with Holder(broker) as holder:
+        old = holder.call("acquire", refreshable=False)
+        broker.admin("rotate", profile="service")
+        broker.restart()
+        broker.wait_ready()
+        watcher = broker.rpc()
+        watcher.call("watch", scope="uid")
+        assert broker.admin("rotate", profile="service", now=True)["older"] == {"keys": 2, "leases": 1, "fixed": 1}
+        wait_gone(litellm, old["api_key"], 10)
+        watcher.wait_notifications(1, timeout=10)
+        assert watcher.notifications == [["revoked", [{"lease": old["lease"]}]]] and not broker.admin("leases")["leases"]
+        watcher.close()
+
+
+def test_fixed_lease_ends_though_its_key_can_only_be_blocked(make_broker, litellm):
+    """Its POST had no answer at first: it may still come, so the key cannot be deleted for ten minutes."""
+    litellm.fail(path="/key/generate", times=1, drop_after=0, when="after")
+    broker = make_broker(timing={"retry_base_ms": 20, "breaker_ms": 100}).start()
+    broker.wait_ready()
+    with Holder(broker) as holder:
+        old = holder.call("acquire", refreshable=False)
+        assert broker.admin("rotate", profile="service", now=True)["older"]["fixed"] == 1
+        wait_until(lambda: not broker.admin("leases")["leases"], what="the lease's end")
+        assert litellm.chat(old["api_key"])[0] == 401
+        row, = broker.audit(event="revoke", lease=old["lease"])
+        assert row["outcome"] == "ok"
+
+
 def test_rotation_at_once_that_came_no_further_than_the_new_key(make_broker, litellm):
     broker = make_broker(timing={**FAST, "grace_ms": 600000}).start()
     broker.wait_ready()

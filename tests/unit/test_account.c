@@ -7,23 +7,23 @@
 static void test_a_uid_has_one_account(void **state)
 {
 	_cleanup_(accounts_freep) struct accounts *a = accounts_new();
-	struct account *x = account_get(a, 1000), *y = account_get(a, 1001);
+	struct account *x = account_get(a, 1000, ""), *y = account_get(a, 1001, "");
 
 	(void)state;
 	assert_ptr_not_equal(x, y);
 	assert_int_equal(x->uid, 1000);
-	assert_ptr_equal(account_get(a, 1000), x);
+	assert_ptr_equal(account_get(a, 1000, ""), x);
 	x->connections = 3;
 	account_put(a, x);
-	assert_ptr_equal(account_get(a, 1000), x); /* still in use elsewhere */
+	assert_ptr_equal(account_get(a, 1000, ""), x); /* still in use elsewhere */
 	assert_int_equal(x->connections, 3);
 	account_put(a, x);
 	account_put(a, x);
 	account_put(a, y);
-	assert_int_equal(account_get(a, 1000)->uses, 1);
-	account_put(a, account_get(a, 1000));
-	account_put(a, account_get(a, 1000));
-	struct account *z = account_get(a, 1000);
+	assert_int_equal(account_get(a, 1000, "")->uses, 1);
+	account_put(a, account_get(a, 1000, ""));
+	account_put(a, account_get(a, 1000, ""));
+	struct account *z = account_get(a, 1000, "");
 	account_put(a, z);
 	account_put(a, z);
 }
@@ -31,7 +31,7 @@ static void test_a_uid_has_one_account(void **state)
 static void test_mints_run_out_and_come_back_at_their_rate(void **state)
 {
 	_cleanup_(accounts_freep) struct accounts *a = accounts_new();
-	struct account *x = account_get(a, 1000);
+	struct account *x = account_get(a, 1000, "");
 	int64_t now = 1000000, wait = 0;
 
 	(void)state;
@@ -55,7 +55,7 @@ static void test_mints_run_out_and_come_back_at_their_rate(void **state)
 static void test_the_wait_is_long_enough(void **state)
 {
 	_cleanup_(accounts_freep) struct accounts *a = accounts_new();
-	struct account *x = account_get(a, 1000);
+	struct account *x = account_get(a, 1000, "");
 	int64_t now = 5, wait = 0;
 
 	(void)state;
@@ -72,7 +72,7 @@ static void test_the_wait_is_long_enough(void **state)
 static void test_a_lowered_rate_holds_at_once(void **state)
 {
 	_cleanup_(accounts_freep) struct accounts *a = accounts_new();
-	struct account *x = account_get(a, 1000);
+	struct account *x = account_get(a, 1000, "");
 	int64_t wait = 0;
 
 	(void)state;
@@ -89,7 +89,7 @@ static void test_a_lowered_rate_holds_at_once(void **state)
 static void test_a_rule_has_a_bucket_of_its_own(void **state)
 {
 	_cleanup_(accounts_freep) struct accounts *a = accounts_new();
-	struct account *x = account_get(a, 1000);
+	struct account *x = account_get(a, 1000, "");
 	int64_t now = clock_now().boot_ms, wait = 0;
 
 	(void)state;
@@ -100,7 +100,7 @@ static void test_a_rule_has_a_bucket_of_its_own(void **state)
 	assert_true(account_take_mint(x, "silver", 1, now, &wait));
 	x->mints.at_ms = 0;
 	account_put(a, x); /* it is kept for the rules' buckets */
-	x = account_get(a, 1000);
+	x = account_get(a, 1000, "");
 	assert_false(account_take_mint(x, "gold", 1, now + 1000, &wait));
 	assert_true(wait >= 58000);
 	assert_true(account_take_mint(x, NULL, 60, now + 1000, &wait));
@@ -117,19 +117,19 @@ static void test_a_used_bucket_outlives_its_users(void **state)
 
 	(void)state;
 	for (int i = 0; i < 3; i++) {
-		struct account *x = account_get(a, 1000);
+		struct account *x = account_get(a, 1000, "");
 
 		assert_int_equal(account_take_mint(x, NULL, 2, now, &wait), i < 2);
 		account_put(a, x);
 	}
 	/* accounts that come and go in between change nothing */
-	account_put(a, account_get(a, 1001));
-	struct account *x = account_get(a, 1000);
+	account_put(a, account_get(a, 1001, ""));
+	struct account *x = account_get(a, 1000, "");
 	assert_false(account_take_mint(x, NULL, 2, now, &wait));
 	/* a minute later it is full again, and forgotten */
 	x->mints.at_ms = now - 60000;
 	account_put(a, x);
-	x = account_get(a, 1000);
+	x = account_get(a, 1000, "");
 	assert_int_equal(x->mints.at_ms, 0);
 	account_put(a, x);
 }

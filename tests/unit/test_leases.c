@@ -39,7 +39,7 @@ static struct lease *test_find(const struct leases *leases, const struct peer *p
 {
 	const struct holder_id holder = { .pid = p->pid, .start = p->start_time };
 
-	return leases_find_request(leases, p->uid, holder, profile, request_id);
+	return leases_find_request(leases, p, holder, profile, request_id);
 }
 
 /* What carries a lease through its grant. */
@@ -102,7 +102,7 @@ static int64_t test_in_state(const struct broker *b, const char *state)
 
 static int64_t test_charged(struct broker *b)
 {
-	struct account *account = account_get(b->d.accounts, 1000);
+	struct account *account = account_get(b->d.accounts, 1000, "");
 	int64_t n = account->leases;
 
 	account_put(b->d.accounts, account);

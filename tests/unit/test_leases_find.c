@@ -39,7 +39,9 @@ static struct lease *test_find(const struct broker *b, int64_t pid)
 {
 	const struct holder_id holder = { .pid = pid, .start = 5 };
 
-	return leases_find_request(b->d.leases, 1000, holder, "service", "request-2");
+	const struct peer peer = { .uid = 1000 };
+
+	return leases_find_request(b->d.leases, &peer, holder, "service", "request-2");
 }
 
 /* The provider's key of a TTL lease went when its profile got upstream keys. */

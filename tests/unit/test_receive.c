@@ -1,14 +1,17 @@
-/* Descriptors that come with bytes: one is handed on, the kernel closes the others. */
+/* Descriptors that come with bytes: a pidfd is handed on, all others are closed. */
 #include "test.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "io/process.h"
 #include "io/receive.h"
 
 #define MANY 20
@@ -44,27 +47,71 @@ static int test_lowest_free(void)
 	return fd;
 }
 
+static int test_n_open(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	(void)closedir(d);
+	return n;
+}
+
+/* What is no pidfd is not handed on, also in front of one that is. */
+static void test_others_are_closed(_unused_ void **state)
+{
+	const int fds[] = { STDIN_FILENO, pidfd_open(getpid(), 0) };
+	struct received got;
+	int pair[2];
+	pid_t pid;
+	char byte;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	test_send(pair[0], fds, 1);
+	assert_int_equal(receive(pair[1], &byte, 1, &got), 1);
+	assert_int_equal(got.fd, -1);
+	test_send(pair[0], fds, 2);
+	assert_int_equal(receive(pair[1], &byte, 1, &got), 1);
+	assert_int_equal(process_pid_of(got.fd, &pid), 0);
+	assert_int_equal(pid, getpid());
+	fd_close(&got.fd);
+	(void)close(fds[1]);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+}
+
 /* `creds`: the socket says who sends, which takes room. */
 static void test_one_is_handed_on(int creds)
 {
-	const int fds[MANY] = { 0 };
+	int fds[MANY];
 	struct received got;
-	int pair[2], next;
+	int pair[2], next, n_open;
 	char byte;
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &creds, sizeof(creds)), 0);
+	fds[0] = pidfd_open(getpid(), 0);
+	assert_true(fds[0] >= 0);
+	for (size_t i = 1; i < MANY; i++)
+		fds[i] = fds[0];
 	next = test_lowest_free();
+	n_open = test_n_open();
 	for (size_t n = 0; n <= MANY; n++) {
 		test_send(pair[0], fds, n);
 		assert_int_equal(receive(pair[1], &byte, 1, &got), 1);
 		assert_int_equal(byte, 'x');
-		assert_int_equal(got.fd, n > 0 ? next : -1);
+		if (n > 0)
+			assert_in_range(got.fd, next, next + 2); /* others are being closed */
+		else
+			assert_int_equal(got.fd, -1);
 		assert_int_equal(got.sender, creds ? getpid() : 0);
 		if (n > 0)
 			assert_true(fcntl(got.fd, F_GETFD) & FD_CLOEXEC);
-		assert_int_equal(test_lowest_free(), next + (n > 0)); /* no other is open */
 		fd_close(&got.fd);
+		while (test_lowest_free() != next || test_n_open() != n_open) /* no other is */
+			(void)usleep(100);
 	}
 	assert_int_equal(receive(pair[1], &byte, 1, &got), -1);
 	assert_int_equal(errno, EAGAIN);
@@ -110,6 +157,7 @@ static void test_one_descriptor_is_handed_on(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_others_are_closed),
 		cmocka_unit_test(test_one_descriptor_is_handed_on),
 		cmocka_unit_test(test_a_message_is_its_senders),
 	};

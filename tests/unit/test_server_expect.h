@@ -95,7 +95,7 @@ static inline void client_expect_end(struct fixture *f, struct client *c)
 /* The account of our own uid, to look at. */
 static inline struct account fixture_account(struct fixture *f)
 {
-	struct account *account = account_get(f->accounts, geteuid());
+	struct account *account = account_get(f->accounts, geteuid(), "");
 	struct account copy = *account;
 
 	account_put(f->accounts, account);

@@ -27,7 +27,8 @@
 	"ALTER TABLE key DROP COLUMN settings;"       \
 	"ALTER TABLE key DROP COLUMN at_once;"        \
 	"ALTER TABLE lease DROP COLUMN ends_boot_ms;" \
-	"ALTER TABLE lease DROP COLUMN pidns;"
+	"ALTER TABLE lease DROP COLUMN pidns;"        \
+	"ALTER TABLE lease DROP COLUMN listen;"
 
 /* In a child, where a cmocka assertion would run on: yields the line. */
 #define CHECK(condition)                 \
