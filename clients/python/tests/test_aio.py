@@ -60,15 +60,18 @@ def test_the_loop_goes_on_meanwhile(broker: Broker, client: keybroker.Client) ->
 
 
 def test_errors_and_time_outs(broker: Broker, open_client: Opener) -> None:
+    under = open_client(timeout=0.3)
+    under.credential("batch")  # from here on its thread sleeps, and is not told of what others wait for
     broker.answers["acquire"] = say_silence
 
     async def main() -> None:
-        client = keybroker.aio.AsyncClient(client=open_client(timeout=0.3))
+        client = keybroker.aio.AsyncClient(client=under)
         begin = time.monotonic()
         outcomes = await asyncio.gather(*(client.credential() for _ in range(5)), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [keybroker.Timeout] * 5
         assert len(set(map(id, outcomes))) == 5
         assert time.monotonic() - begin < 1
+        assert not under._keyring.cell("service").asking  # so who asks next does not wait for what was given up
 
     asyncio.run(main(), debug=True)
 

@@ -175,9 +175,10 @@ def test_another_refusal_does_not(broker: Broker, client: keybroker.Client) -> N
     broker.answers["acquire"] = refuse("limit_exceeded", retry_after_ms=60_000)
     broker.rotate()
     wait_until(lambda: broker.count("acquire") == 2)
-    time.sleep(0.05)
+    cell = client._keyring.cell("service")
+    wait_until(lambda: not cell.asking)
     assert client.credential().generation == 1
-    assert broker.count("acquire") == 2  # and waits as long as it was told to
+    assert cell.not_before > time.monotonic() + 50  # as it was told
 
 
 def test_an_unknown_lease_is_acquired_anew(broker: Broker, client: keybroker.Client) -> None:
@@ -295,6 +296,20 @@ def test_many_reports_of_one_key_are_one(broker: Broker, client: keybroker.Clien
         go.set()
         assert {answer.result().api_key for answer in answers} == {key_of("service", 2)}
     assert broker.count("report") == 1 and broker.count("acquire") == 2
+
+
+def test_a_report_while_the_new_key_is_on_its_way_waits_for_that(broker: Broker, client: keybroker.Client) -> None:
+    old, go = client.credential(), threading.Event()
+    answer = broker._acquire
+    broker.answers["acquire"] = lambda params: (go.wait(5), answer(params))[1]
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(client.report, "service", old.api_key)]
+        wait_until(lambda: broker.count("acquire") == 2)
+        answers += [pool.submit(client.report, "service", old.api_key), pool.submit(client.credential)]
+        wait_until(lambda: len(client._keyring.cell("service").waiters) == 3)
+        go.set()
+        assert {answer.result().api_key for answer in answers} == {key_of("service", 2)}
+    assert broker.count("report") == 1
 
 
 # --- no broker ---
@@ -439,6 +454,17 @@ def test_a_fault_of_ours_is_an_error_and_no_end(
             client.credential()
     assert "ZeroDivisionError" in caplog.text
     assert client.credential().lease == "lease-1"
+
+
+def test_silence_on_a_connection_that_was_idle(broker: Broker, open_client: Opener) -> None:
+    """Its thread sleeps and is not told of what others wait for: they look at the clock."""
+    client = open_client(timeout=0.3)
+    client.credential("batch")
+    broker.answers["acquire"] = say_silence
+    with pytest.raises(keybroker.Timeout):
+        client.credential()
+    assert not client._keyring.cell("service").asking
+    wait_until(lambda: broker.connections == 2)
 
 
 # --- the end ---

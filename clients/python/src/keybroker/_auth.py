@@ -60,12 +60,7 @@ class Flow:
 
 
 def _same_origin(one: Any, other: Any) -> bool:
-    return (one.scheme, one.host, _port(one)) == (other.scheme, other.host, _port(other))
-
-
-def _port(url: Any) -> int | None:
-    port: int | None = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    return port
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)  # no port: the scheme's own
 
 
 def _put(request: Any, credential: Credential) -> bool:

@@ -113,7 +113,6 @@ class Keyring:
         self.channel.after_fork()
         for cell in self.cells.values():
             cell.clear()
-            cell.set(self.outside)
 
     def cell(self, profile: str) -> Cell:
         with self.channel.lock:
