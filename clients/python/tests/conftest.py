@@ -4,6 +4,7 @@ import pathlib
 import sys
 from typing import Callable, Iterator
 
+import hypothesis
 import pytest
 
 import keybroker
@@ -11,6 +12,10 @@ import keybroker
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from fake import Broker  # noqa: E402
+
+# no files beside the tests, and no opinion on how busy the machine is
+hypothesis.settings.register_profile("here", database=None, deadline=None)
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(autouse=True)
