@@ -48,6 +48,7 @@ def main() -> None:
             answer.set_result(result)
 
         client._keyring.channel.request("acquire", request, 30.0, done)
+        client._keyring.channel.attend(answer.done, time.monotonic() + 30.0)
         answer.result(30.0)
 
     bare_socket = socket.socket(socket.AF_UNIX)

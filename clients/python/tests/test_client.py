@@ -8,7 +8,7 @@ import pickle
 import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable
 
 import pytest
@@ -465,6 +465,43 @@ def test_silence_on_a_connection_that_was_idle(broker: Broker, open_client: Open
         client.credential()
     assert not client._keyring.cell("service").asking
     wait_until(lambda: broker.connections == 2)
+
+
+# --- who reads ---
+
+
+def test_callers_read_for_themselves_and_each_other(broker: Broker, client: keybroker.Client) -> None:
+    """A caller who waits reads in the thread's place: no answer gets lost between them, nor what is told meanwhile."""
+    client.credential()
+    channel = client._keyring.channel
+
+    def call(_: int) -> float:
+        answer: Future[Any] = Future()
+        begin = time.monotonic()
+        channel.request("ack", {"lease": "lease-1", "generation": 1}, 4.0, lambda result, error: answer.set_result(result))
+        channel.attend(answer.done, begin + 4)
+        assert answer.result(4) == {"lease": "lease-1", "generation": 1}
+        return time.monotonic() - begin
+
+    with ThreadPoolExecutor(4) as pool:
+        slow = [seconds for seconds in pool.map(call, range(2000)) if seconds > 2]
+        slow += [seconds for seconds in map(call, range(2000)) if seconds > 2]
+    assert slow == []
+    broker.rotate()
+    wait_until(lambda: client.credential().generation == 2)
+
+
+def test_a_caller_who_reads_hears_that_the_connection_is_gone(broker: Broker, client: keybroker.Client) -> None:
+    client.credential("batch")
+    broker.answers["acquire"] = say_silence
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.credential)
+        wait_until(lambda: client._keyring.channel._lent)
+        del broker.answers["acquire"]
+        broker.tell("leader_changed", instance="b", term=2)
+        begin = time.monotonic()
+        assert waiting.result().profile == "service"
+        assert time.monotonic() - begin < 3
 
 
 # --- the end ---

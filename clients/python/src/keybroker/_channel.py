@@ -1,7 +1,7 @@
 """One connection to the broker, kept up by one daemon thread: requests, notifications, and coming back.
 
-Callers send by themselves; the thread connects, reads, and looks at the clock. Nothing of it blocks. What is
-under `lock` is short; the callbacks are called under it.
+Callers send by themselves, and read if they have nothing better to do; the thread connects, reads, and looks at the
+clock. Nothing of it blocks. What is under `lock` is short; the callbacks are called under it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ log = logging.getLogger("keybroker")
 _NEVER = float("inf")
 _PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _BACKLOG_PAUSE = 0.02
+_GLANCE_MS = 20
 _SERVED = 1.0  # s: what is lost more often is not connected to again at once
 
 Done = Callable[["dict[str, Any] | None", "Error | None"], None]
@@ -68,6 +69,8 @@ class Channel:
         self._pending: dict[int, Request] = {}
         self._number = 0
         self._sock: socket.socket | None = None
+        self._reader = _wire.Reader()
+        self._lent = False  # a caller reads it
         self._opening: socket.socket | None = None
         self._out = b""  # what the socket did not take
         self._answered = False  # this connection, so it is a broker's
@@ -80,6 +83,7 @@ class Channel:
         self._stop_by: float | None = None
         self.stopping = False
         self._wake_in, self._wake_out = -1, -1
+        self._epoll: select.epoll | None = None
 
     # --- callers ---
 
@@ -99,6 +103,27 @@ class Channel:
                 self._send(self._sock, request)
             else:
                 self.wake()
+
+    def attend(self, is_done: Callable[[], bool], until: float) -> None:
+        """Reads in the thread's place until `is_done`: a caller who waits anyway saves the change of threads."""
+        poller = select.poll()
+        with self.lock:
+            sock, epoll = self._sock, self._epoll
+            if sock is None or epoll is None or self._lent or self._out:
+                return
+            poller.register(sock, select.POLLIN)
+            epoll.unregister(sock)
+            self._lent = True
+        try:
+            while not is_done() and self._sock is sock and not self._out and time.monotonic() < until:
+                # not for long: the thread may close the socket, and its number be another's, just before this
+                if poller.poll(_GLANCE_MS):
+                    self._read(sock, True)
+        finally:
+            with self.lock:
+                if self._sock is sock:
+                    self._lent = False
+                    epoll.register(sock, self._events())
 
     def expire(self) -> None:
         """Ends the requests whose time is over. The thread does so, too, but sleeps while it is not told of them."""
@@ -136,6 +161,8 @@ class Channel:
         for sock in (self._sock, self._opening):
             if sock is not None:
                 sock.close()
+        if self._epoll is not None:
+            self._epoll.close()  # the parent's, too: not to be touched otherwise
         self.__del__()
         stopped = self.stopping
         self._begin()
@@ -152,6 +179,8 @@ class Channel:
     def _start(self) -> None:
         if self._wake_in < 0:
             self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._epoll = select.epoll()
+            self._epoll.register(self._wake_in, select.EPOLLIN)
         thread = threading.Thread(target=self._run, name="keybroker", daemon=True)
         thread.start()
         self._thread = thread
@@ -182,32 +211,35 @@ class Channel:
             self._expire(now)
             due = self._next()
             sock = self._sock
+            if sock is not None and self._epoll is not None and not self._lent:
+                self._epoll.modify(sock, self._events())
             wanted = sock is None and bool(self._pending or self._owner.holds())
         if wanted and now >= self._retry_at:
             self._connect()
             return True
-        self._attend(sock, min(due, self._retry_at) if wanted else due)
+        self._serve(sock, min(due, self._retry_at) if wanted else due)
         return True
 
-    def _attend(self, sock: socket.socket | None, due: float) -> None:
+    def _events(self) -> int:
+        return select.EPOLLIN | (select.EPOLLOUT if self._out else 0)
+
+    def _serve(self, sock: socket.socket | None, due: float) -> None:
         """Reads and writes until something is due, or to be thought about."""
-        poller = select.poll()
-        poller.register(self._wake_in, select.POLLIN)
-        if sock is not None:
-            poller.register(sock, select.POLLIN | (select.POLLOUT if self._out else 0))
+        assert self._epoll is not None
         while not self._stirred:
-            # poll() waits in whole milliseconds: rounded up, or it would turn idly for the last one
-            ready = poller.poll(None if due == _NEVER else min(max(0.0, due - time.monotonic()), 1e6) * 1000 + 1)
+            # it waits in whole milliseconds: one more, or it would turn idly for the last one
+            ready = self._epoll.poll(None if due == _NEVER else min(max(0.0, due - time.monotonic()), 1e6) + 0.001)
             for fd, events in ready:
                 if fd == self._wake_in:
                     self._drain()
                     return
-                assert sock is not None
-                if events & select.POLLOUT:
+                if sock is None:
+                    continue
+                if events & select.EPOLLOUT:
                     with self.lock:
                         self._flush(sock)
                     return
-                self._read(sock)
+                self._read(sock, False)
             if not ready:
                 return
 
@@ -245,7 +277,9 @@ class Channel:
             self._failed(error)
             return
         with self.lock:
-            self._sock, self._opening, self.path = sock, None, path
+            assert self._epoll is not None
+            self._epoll.register(sock, select.EPOLLIN)
+            self._sock, self._opening, self.path, self._lent = sock, None, path, False
             self._reader = _wire.Reader()
             self._out, self._answered, self._away = b"", False, None
             waiting = list(self._pending.values())
@@ -288,14 +322,17 @@ class Channel:
         except OSError:
             self._out = b""  # the thread will see the end, and perhaps the broker's last words before it
 
-    def _read(self, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _read(self, sock: socket.socket, lent: bool) -> None:
         with self.lock:
+            # the thread may have heard of data just before a caller took its place, who waits for them now
+            if self._sock is not sock or self._lent != lent:
+                return
+            try:
+                data = sock.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
             if not data:
                 self._lose(Lost("the broker closed the connection", socket=self.path))
                 return
@@ -321,7 +358,8 @@ class Channel:
             self.give_up(failure)  # and the request is sent once more
             return
         self._pending.pop(number).done(result, failure)
-        self._stirred = self._stirred or self.stopping
+        if self.stopping:
+            self.wake()
 
     def _lose(self, why: Error) -> None:
         """The connection has ended, or is not worth keeping. What was under way is sent again on the next one."""

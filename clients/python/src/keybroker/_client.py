@@ -90,9 +90,11 @@ class Client:
         if isinstance(answer, Credential):
             return answer
         timeout = self._keyring.timeout
-        for seconds in (timeout, 0):
+        until = time.monotonic() + timeout
+        self._keyring.channel.attend(answer.done, until)
+        for _ in range(2):
             try:
-                return answer.result(seconds)
+                return answer.result(max(0.0, until - time.monotonic()))
             except Error as error:
                 # one that is raised in many places at once would gather all their tracebacks
                 raise error.again() from None
