@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import pickle
+import select
 import threading
 import time
 import traceback
@@ -491,7 +492,31 @@ def test_callers_read_for_themselves_and_each_other(broker: Broker, client: keyb
     wait_until(lambda: client.credential().generation == 2)
 
 
-def test_a_caller_who_reads_hears_that_the_connection_is_gone(broker: Broker, client: keybroker.Client) -> None:
+def test_the_thread_leaves_a_caller_what_he_waits_for(broker: Broker, client: keybroker.Client) -> None:
+    """It may have heard of data just before the caller took its place."""
+    client.credential()
+    channel, cell = client._keyring.channel, client._keyring.cell("service")
+    sock, epoll = channel._sock, channel._epoll
+    assert sock is not None and epoll is not None
+    with channel.lock:
+        epoll.unregister(sock)
+        channel._lent = True
+    broker.tell("revoked", lease="lease-1")
+    assert select.select([sock], [], [], 5)[0]
+    channel._read(sock, False)
+    assert cell.current is not None
+    channel._read(sock, True)
+    assert cell.current is None
+    with channel.lock:
+        channel._lent = False
+        epoll.register(sock, channel._events())
+
+
+@pytest.mark.parametrize("attempt", range(30))
+def test_a_caller_who_reads_hears_that_the_connection_is_gone(
+    broker: Broker, client: keybroker.Client, attempt: int
+) -> None:
+    """Many attempts, since its number may be another connection's just when the caller begins to wait for it."""
     client.credential("batch")
     broker.answers["acquire"] = say_silence
     with ThreadPoolExecutor(1) as pool:
