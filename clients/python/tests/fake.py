@@ -72,14 +72,14 @@ class Broker:
         self.hang_up()
 
     def hang_up(self) -> None:
-        for connection in self._open:
+        gone, self._open = self._open, []  # who comes back at once stays
+        for connection in gone:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._open = []
 
     def tell(self, method: str, **params: Any) -> None:
         """A notification to all who are there still."""
-        for connection in self._open:
+        for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.sendall(msgpack.packb([2, method, [params]]))
 
