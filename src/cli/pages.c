@@ -169,7 +169,7 @@ int pages_keep(const struct cli *c, const char *method, bool by_number, bool ups
 			pages_kept_deinit(ret);
 			return r;
 		}
-		ret->pages = xrealloc(ret->pages, ret->n + 1, sizeof(*ret->pages));
+		ret->pages = xrealloc(ret->pages, ret->n + 1, sizeof(struct message *));
 		ret->pages[ret->n++] = m;
 	} while (pages_next(pages_kept_at(ret, ret->n - 1), by_number, &after));
 	return CLI_OK;
