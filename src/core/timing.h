@@ -24,6 +24,8 @@ struct timing {
 	int64_t acquire_wait_ms; /* an acquire waits for upstream at most, unless it says timeout_ms
 				  */
 	int64_t duration_min_ms; /* a shorter life of a key is a config error */
+	int64_t extend_loss_ms;	 /* min(1/10 of its life, this) may be gone from a key that is as
+				    good as  new */
 	int64_t extend_floor_ms; /* a key is prolonged when max(1/3 of its life, this) is left */
 	int64_t takeover_ms;  /* after a change of term: a caller may come back with its request_id
 			       */

@@ -17,7 +17,6 @@
  * much each time. */
 #define EXTEND_DEFAULT "30d"
 #define EXTEND_DEFAULT_MS (INT64_C(30) * 24 * 3600 * 1000)
-#define EXTEND_LOSS_MAX_MS 60000
 
 const char *key_duration(const struct key *k, char buf[DURATION_SIZE], int64_t *ret_ms)
 {
@@ -198,7 +197,7 @@ int64_t key_reliable_ms(const struct key *k)
 	int64_t life;
 
 	(void)extend_duration(k, text, &life);
-	return life - MIN_OF(life / 10, EXTEND_LOSS_MAX_MS);
+	return life - MIN_OF(life / 10, k->d->config->timing.extend_loss_ms);
 }
 
 /* Revoked or found dead while the call was under way: it goes its way to the end. */

@@ -5,11 +5,12 @@ import signal
 
 import pytest
 
-from harness.broker import FAST
+from harness.broker import FAST as SHORT
 from harness.upstream import accounted_for, unread_answers
 from harness.wait import wait_until
 
 LIFE = 600000
+FAST = {**SHORT, "extend_loss_ms": 0}  # who asks for the whole life waits until the key is prolonged
 LONG = {"LITELLM_SERVICE_KEY_DURATION": "10m", "LITELLM_KEY_DURATION": "10m"}
 REFUSED = {"error": {"message": "model not allowed", "type": "bad_request_error", "param": None, "code": "400"}}
 
