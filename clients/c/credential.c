@@ -246,8 +246,12 @@ void credential_report(struct keybroker *k, struct credential *c, int status)
 static void credential_watched(struct keybroker *k, struct exchange *x)
 {
 	k->watching = x->reply != NULL;
-	if (!x->reply)
-		k->watch_at_ms = wire_now_ms() + CREDENTIAL_WATCH_MS;
+	k->watch_at_ms = wire_now_ms() + CREDENTIAL_WATCH_MS;
+	/* not told of a rotation, it looks as often as it asks to be told */
+	for (struct credential *c = k->credentials; c && !k->watching; c = c->next) {
+		c->refresh_ms = MIN_OF(c->refresh_ms, k->watch_at_ms);
+		c->good_until_ms = 0;
+	}
 	message_free(TAKE(x->reply));
 }
 

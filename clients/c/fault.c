@@ -30,7 +30,7 @@ static const struct {
 	[KEYBROKER_INTERNAL] = { "internal", "The broker's log says more." },
 	[KEYBROKER_UNREACHABLE] = { "unreachable",
 				    "Start one with `keybrokerd`, or name its socket "
-				    "by --socket or KEYBROKER_SOCKET." },
+				    "by KEYBROKER_SOCKET." },
 	[KEYBROKER_UNTRUSTED] = { "untrusted",
 				  "If that server is right, set KEYBROKER_SERVER_UID to its uid." },
 	[KEYBROKER_TIMEOUT] = { "timeout", "See whether the broker is running and not stopped." },

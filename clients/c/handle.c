@@ -16,6 +16,7 @@
 #include "clients/c/trust.h"
 #include "proto/message.h"
 
+#define HANDLE_GROUP_MAX 16384	/* of the group database; of a longer one no name is told */
 enum { HANDLE_NO_GID = 65534 }; /* the kernel's word for one that this user namespace lacks */
 
 /* --- connecting --- */
@@ -43,14 +44,15 @@ static const char *handle_closed(const struct keybroker_error *e)
  * is made for a group asks for its members; any other is its owner's own. */
 static void handle_advise_access(const struct keybroker *k, struct keybroker_error *e)
 {
-	const struct group *group = NULL;
+	struct group entry, *group = NULL;
+	char names[HANDLE_GROUP_MAX];
 	struct stat st;
 
 	if (!fault_is_access(e))
 		return;
 	if (stat(handle_closed(e), &st) == 0 && (st.st_mode & S_IWGRP) && st.st_gid != 0 &&
 	    st.st_gid != HANDLE_NO_GID)
-		group = getgrgid(st.st_gid);
+		(void)getgrgid_r(st.st_gid, &entry, names, sizeof(names), &group); /* or no name */
 	if (k->admin)
 		(void)snprintf(e->advice, sizeof(e->advice),
 			       "The admin socket is for the broker's own user and root: use sudo.");
@@ -63,7 +65,7 @@ static void handle_advise_access(const struct keybroker *k, struct keybroker_err
 	else
 		(void)snprintf(e->advice, sizeof(e->advice),
 			       "Permission denied: that broker is its owner's alone. Start one of "
-			       "your own with `keybrokerd`, or name another by --socket or "
+			       "your own with `keybrokerd`, or name another by "
 			       "KEYBROKER_SOCKET.");
 }
 

@@ -18,6 +18,7 @@
 #include "clients/c/fault.h"
 
 #define TRUST_USER "keybroker"
+#define TRUST_ENTRY_MAX 4096 /* of the user database; a longer one is not ours */
 
 /* The uid of the broker's own user: KEYBROKER_SERVER_UID, else the user database. */
 static bool trust_broker_uid(uid_t *ret)
@@ -33,10 +34,14 @@ static bool trust_broker_uid(uid_t *ret)
 		*ret = (uid_t)uid;
 		return true;
 	}
-	const struct passwd *user = getpwnam(TRUST_USER);
-	if (user)
-		*ret = user->pw_uid;
-	return user != NULL;
+	/* not getpwnam(): another thread's answer would be in its buffer */
+	struct passwd entry, *user = NULL;
+	char names[TRUST_ENTRY_MAX];
+
+	if (getpwnam_r(TRUST_USER, &entry, names, sizeof(names), &user) != 0 || !user)
+		return false;
+	*ret = entry.pw_uid;
+	return true;
 }
 
 static bool trust_uid(uid_t uid)
@@ -64,7 +69,9 @@ enum keybroker_code trust_directory(const char *socket_path, struct keybroker_er
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return KEYBROKER_OK;
+		return fault_set(e, KEYBROKER_UNTRUSTED,
+				 "%s: its directory cannot be looked at: %s", socket_path,
+				 strerrordesc_np(errno));
 	if ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX))
 		return fault_set(
 			e, KEYBROKER_UNTRUSTED,

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"sync"
 	"sync/atomic"
 	"time"
 )
+
+// unheard is how often leases are read of whose rotations the broker does not tell.
+const unheard = time.Minute
 
 // Client holds one connection to the broker and a credential for each profile that was asked for. It is safe for
 // concurrent use; make one for the life of the program.
@@ -284,7 +286,7 @@ func (c *Client) connection(ctx context.Context) (*conn, error) {
 // fallBack decides, for good, to use the environment's key if there is no broker at the first use of this client.
 func (c *Client) fallBack(err error) bool {
 	required := environ("KEYBROKER_REQUIRED")
-	if !errors.Is(err, ErrUnreachable) || errors.Is(err, fs.ErrPermission) || (required != "" && required != "0") {
+	if !errors.Is(err, ErrUnreachable) || errors.Unwrap(err) != nil || (required != "" && required != "0") {
 		return false
 	}
 	cred := environmentCredential()
@@ -327,12 +329,27 @@ func (c *Client) attend(k *conn, again bool) {
 	}
 }
 
-// watch asks to be told of rotations; what was missed until then is told first.
+// watch asks to be told of rotations; what was missed until then is told first. Refused, since too many connections of this
+// process watch, it looks for them itself, and asks again.
 func (c *Client) watch(k *conn) {
-	ctx, cancel := c.patience()
-	defer cancel()
-	if _, err := k.call(ctx, "watch", nil); err != nil && c.ctx.Err() == nil && !errors.Is(err, ErrLost) {
-		c.logf("%v The broker will not say when a key rotates.", err)
+	for told := false; ; told = true {
+		ctx, cancel := c.patience()
+		_, err := k.call(ctx, "watch", nil)
+		cancel()
+		if err == nil || c.ctx.Err() != nil || errors.Is(err, ErrLost) {
+			return
+		}
+		if !told {
+			c.logf("%v The broker will not say when a key rotates: it is looked for each %v.", err, unheard)
+		}
+		select {
+		case <-k.done:
+			return
+		case <-time.After(unheard):
+			for _, s := range c.all() {
+				s.refresh()
+			}
+		}
 	}
 }
 

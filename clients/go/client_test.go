@@ -421,6 +421,7 @@ func TestFallbackNeedsAnOwnersWord(t *testing.T) {
 		"required":      {newError(ErrUnreachable, "", "x"), key, "", "1", false},
 		"not required":  {newError(ErrUnreachable, "", "x"), key, "", "0", true},
 		"closed to us":  {closed, key, "", "", false},
+		"our own limit": {newError(ErrUnreachable, "", "x").because(syscall.EMFILE), key, "", "", false},
 		"untrusted":     {newError(ErrUntrusted, "", "x"), key, "", "", false},
 		"no URL":        {newError(ErrUnreachable, "", "x"), key, "example.org", "", false},
 		"a broken key":  {newError(ErrUnreachable, "", "x"), key + "\n", "", "", false},
@@ -435,6 +436,29 @@ func TestFallbackNeedsAnOwnersWord(t *testing.T) {
 				t.Error(!test.falls)
 			}
 		})
+	}
+}
+
+func TestNobodyIsWhereNothingListens(t *testing.T) {
+	environment(t, "", "", "")
+	path := nowhere(t)
+	if _, _, err := dial(ctx, []string{path}); errors.Unwrap(err) != nil || !errors.Is(err, ErrUnreachable) {
+		t.Errorf("%#v", err)
+	}
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	f := newFake(t)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := dial(ctx, []string{f.socket})
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("%#v", err)
 	}
 }
 

@@ -60,7 +60,7 @@ type Error struct {
 	Code       Code
 	Message    string        // the broker's, or what happened; holds no key
 	Advice     string        // what to do
-	Socket     string        // the one that was tried; empty if there were several (Message names them)
+	Socket     string        // the one that was tried, the first of several (Message names them)
 	RetryAfter time.Duration // 0: the broker did not say
 
 	cause error
@@ -68,7 +68,7 @@ type Error struct {
 
 func (e *Error) Error() string {
 	text := "keybroker: " + string(e.Code) + ": " + e.Message
-	if e.Socket != "" {
+	if e.Socket != "" && !strings.Contains(e.Message, e.Socket) {
 		text += " (" + e.Socket + ")"
 	}
 	return strings.TrimSuffix(text, ".") + ". " + e.Advice

@@ -50,7 +50,7 @@ func sockets(given string) []string {
 // dial connects to the first socket that accepts, and checks who serves it.
 func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 	var tried []string
-	var closed error
+	var closed, somebody error
 	for _, path := range paths {
 		c, err := dialOne(ctx, path)
 		if err == nil {
@@ -70,15 +70,26 @@ func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			closed = err
 		}
+		if !isNobody(err) {
+			somebody = err
+		}
 	}
 	e := newError(ErrUnreachable, "", "no broker accepts connections (%s)", strings.Join(tried, "; "))
-	if len(paths) == 1 {
-		e.Socket = paths[0]
-	}
+	e.Socket = paths[0]
 	if closed != nil {
 		e.Advice = "Permission denied: join the group of that socket, then log in again; or start a broker of your own with `keybrokerd`."
 	}
-	return nil, e.Socket, e.because(closed)
+	return nil, e.Socket, e.because(somebody)
+}
+
+// isNobody tells whether nobody listens there; anything else is somebody, or trouble of our own.
+func isNobody(err error) bool {
+	for _, nobody := range []error{syscall.ENOENT, syscall.ENOTDIR, syscall.ECONNREFUSED, syscall.ENOTSOCK} {
+		if errors.Is(err, nobody) {
+			return true
+		}
+	}
+	return false
 }
 
 func dialOne(ctx context.Context, path string) (*net.UnixConn, error) {

@@ -9,6 +9,8 @@ const { makeFetch } = require("./fetch");
 const { Link, backoff } = require("./link");
 
 const POLL_MS = 60_000; // how often a lease is read again of which the broker tells us nothing
+// nobody listens there; anything else is somebody, or trouble of our own
+const NOBODY = new Set(["ENOENT", "ENOTDIR", "ECONNREFUSED", "ENOTSOCK"]);
 const LEAST_MS = 1000; // between two readings by the clock, should it be wrong
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
@@ -183,7 +185,7 @@ class Client {
 
 	/** Nothing accepts at the first use: the environment's key, if there is one. A socket closed to us is no such case. */
 	#insteadOfBroker(slot, error) {
-		if (error.code !== "unreachable" || error.tried.some(({ why }) => why === "EACCES")) return undefined;
+		if (error.code !== "unreachable" || !error.tried.every(({ why }) => NOBODY.has(why))) return undefined;
 		const { OPENAI_API_KEY, OPENAI_BASE_URL, KEYBROKER_REQUIRED } = process.env;
 		if (this.#environment) return this.#ofEnvironment(slot);
 		this.#environment = { OPENAI_API_KEY, OPENAI_BASE_URL, KEYBROKER_REQUIRED };

@@ -89,6 +89,18 @@ test("a socket that is closed to us is no reason to take the environment's key",
 	assert.match(error.advice, /Permission denied/);
 });
 
+test("no descriptors being left is no reason either", async (t) => {
+	nowhere(t, { OPENAI_API_KEY: KEYS[9] });
+	const { socket } = await fakeBroker(t);
+	t.mock.method(fs, "openSync", () => {
+		throw Object.assign(new Error("EMFILE: too many open files"), { code: "EMFILE" });
+	});
+	const error = await clientFor(t, { socket })
+		.credential()
+		.catch((e) => e);
+	assert.deepEqual([error.code, error.tried[0].why], ["unreachable", "EMFILE"]);
+});
+
 test("a directory that others can write to, unless it is sticky", async (t) => {
 	nowhere(t, { OPENAI_API_KEY: KEYS[9] });
 	const { socket, asked } = await fakeBroker(t);

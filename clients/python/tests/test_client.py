@@ -15,6 +15,7 @@ from typing import Any, Callable
 import pytest
 
 import keybroker
+from keybroker import _keyring
 from fake import BASE_URL, Broker, Refusal, Silence, key_of, wait_until
 
 Opener = Callable[..., keybroker.Client]
@@ -314,6 +315,22 @@ def test_a_report_while_the_new_key_is_on_its_way_waits_for_that(broker: Broker,
 
 
 # --- no broker ---
+
+
+def test_who_is_not_told_of_rotations_looks_for_them(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, open_client: Opener
+) -> None:
+    monkeypatch.setattr(_keyring, "_UNHEARD", 0.1)
+
+    def refuse(_: dict[str, Any]) -> Any:
+        raise Refusal("limit_exceeded")
+
+    broker.answers["watch"] = refuse
+    client = open_client()
+    assert client.credential().generation == 1
+    broker.generation = 2
+    wait_until(lambda: client.credential().generation == 2)
+    assert broker.count("watch") > 1
 
 
 def test_without_a_broker_the_key_of_the_environment_is_used(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import resource
 import socket
+from typing import Iterator
 
 import pytest
 
@@ -101,6 +104,51 @@ def test_no_descriptor_left_is_an_error(monkeypatch: pytest.MonkeyPatch, broker:
             client.credential()
     assert client.credential().lease == "lease-1"
     client.close()
+
+
+@contextlib.contextmanager
+def few_descriptors(left: int) -> Iterator[None]:
+    """So many can be opened meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(left):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_too_few_descriptors_are_no_missing_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, left: int) -> None:
+    """An epoll, a pipe and the socket: whichever cannot be had, the next call begins anew."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "e" * 32)
+    client = keybroker.Client(broker.path)
+    with few_descriptors(left):
+        with pytest.raises(keybroker.Error, match="Too many open files"):
+            client.credential()
+    assert client.credential().lease == "lease-1"
+    client.close()
+
+
+@pytest.mark.parametrize("word, forbids", [("1", True), ("true", True), ("0", False), ("", False)])
+def test_a_broker_may_be_required(monkeypatch: pytest.MonkeyPatch, broker: Broker, word: str, forbids: bool) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "e" * 32)
+    monkeypatch.setenv("KEYBROKER_REQUIRED", word)
+    broker.stop()
+    with keybroker.Client(broker.path) as client:
+        if not forbids:
+            assert client.credential("batch").profile == "batch"
+            return
+        with pytest.raises(keybroker.Unreachable):
+            client.credential()
 
 
 def test_a_server_of_another_user(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:

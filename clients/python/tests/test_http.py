@@ -144,6 +144,15 @@ def test_the_key_is_for_its_origin_alone(
     assert server.keys == [None] and broker.count("report") == 0
 
 
+def test_an_sdk_that_has_set_it_does_not_give_it_away(
+    module: Any, auth: Any, way: str, broker: Broker, client: keybroker.Client
+) -> None:
+    flow = auth.BrokerAuth(client=client).sync_auth_flow(
+        module.Request("GET", "http://127.0.0.2:9/v1/models", headers={"Authorization": f"Bearer {client.api_key()()}"})
+    )
+    assert "authorization" not in next(flow).headers
+
+
 def test_nor_does_it_follow_a_redirect(module: Any, auth: Any, way: str, broker: Broker, client: keybroker.Client) -> None:
     server = Server(broker, redirect="http://127.0.0.2:9/v1")
     assert post(module, auth, way, client, server).status_code == 401

@@ -68,6 +68,8 @@ def _put(request: Any, credential: Credential) -> bool:
     ours = _same_origin(request.url, type(request.url)(credential.base_url))
     if ours:
         request.headers["Authorization"] = f"Bearer {credential.api_key}"
+    elif request.headers.get("Authorization") == f"Bearer {credential.api_key}":  # set by an SDK for each request it makes
+        del request.headers["Authorization"]
     return ours
 
 

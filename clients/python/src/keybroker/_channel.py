@@ -177,12 +177,16 @@ class Channel:
     # --- the thread ---
 
     def _start(self) -> None:
-        if self._wake_in < 0:
-            self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            self._epoll = select.epoll()
-            self._epoll.register(self._wake_in, select.EPOLLIN)
-        thread = threading.Thread(target=self._run, name="keybroker", daemon=True)
-        thread.start()
+        try:
+            if self._epoll is None:
+                self._epoll = select.epoll()
+            if self._wake_in < 0:
+                self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+                self._epoll.register(self._wake_in, select.EPOLLIN)
+            thread = threading.Thread(target=self._run, name="keybroker", daemon=True)
+            thread.start()
+        except (OSError, RuntimeError) as error:  # no descriptors, no threads: perhaps at the next call
+            raise Internal(f"the client cannot start: {error}", advice="Raise the limits of the process.") from error
         self._thread = thread
 
     def _run(self) -> None:

@@ -14,6 +14,7 @@ from typing import Callable
 from ._errors import Unreachable, Untrusted
 
 _USER = "keybroker"
+_NOBODY = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK)  # anything else is somebody, or our own trouble
 
 
 def paths(given: str | None) -> list[str]:
@@ -51,8 +52,8 @@ def check(sock: socket.socket, path: str) -> None:
         raise Untrusted(f"{path}: served by uid {uid}, which is neither you, root nor the user {_USER}", socket=path)
     try:
         directory = os.stat(os.path.dirname(path) or ".")
-    except OSError:
-        return  # gone since: whoever serves it was checked
+    except OSError as error:
+        raise Untrusted(f"{path}: its directory cannot be looked at: {error.strerror}", socket=path) from error
     if directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not directory.st_mode & stat.S_ISVTX:
         raise Untrusted(
             f"{path}: others can write to its directory (mode {stat.S_IMODE(directory.st_mode):03o}), "
@@ -109,8 +110,8 @@ def connect(tries: list[str], make: Callable[[], socket.socket]) -> tuple[socket
             refusals.append((path, _why_not(path, error)))
     tried = ", ".join(f"{path}: {why.strerror or why}" for path, why in refusals)
     failure = Unreachable(f"no broker accepts connections ({tried})", socket=tries[0])
+    failure.refused = any(why.errno not in _NOBODY for _, why in refusals)
     closed = [path for path, why in refusals if why.errno in (errno.EACCES, errno.EPERM)]
     if closed:
-        failure.refused = True
         failure.advice = _access_advice(closed[0])
     raise failure

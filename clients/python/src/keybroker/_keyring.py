@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from ._channel import Channel
@@ -20,6 +21,7 @@ log = logging.getLogger("keybroker")
 
 OPENAI = "https://api.openai.com/v1"
 _NEVER = float("inf")
+_UNHEARD = 60.0  # s between two looks at leases of which the broker tells nothing: too many connections watch already
 _REST = 0.5  # s between two readings of one lease that nothing but the clock asked for
 _AGAIN, _LONGEST_AGAIN = 0.5, 30.0  # s until the next try after one that failed in the background
 
@@ -105,6 +107,7 @@ class Keyring:
         self.timeout, self.ack_after = timeout, ack_after
         self.cells: dict[str, Cell] = {}
         self.outside: Credential | None = None  # OPENAI_API_KEY in the broker's place, for good
+        self._unheard_at = _NEVER  # time.monotonic() of the next look for rotations that nobody tells us of
         self._decided = False  # at the first use: for the broker, unless there is `outside`
         self.channel = Channel(socket, self)
 
@@ -123,7 +126,7 @@ class Keyring:
         with self.channel.lock:
             cell = self.cell(profile)
             if self.outside is not None:
-                cell.set(self.outside)
+                cell.set(self._outside(cell))
             if cell.valid():
                 assert cell.current is not None
                 self._refresh(cell)
@@ -246,10 +249,14 @@ class Keyring:
         cell.dead = ""
         cell.settle(error)
 
+    def _outside(self, cell: Cell) -> Credential:
+        assert self.outside is not None
+        return replace(self.outside, profile=cell.profile)
+
     def _go_outside(self, error: Error) -> bool:
         """No broker: the environment's key and base URL, if there is one and that is not forbidden."""
         key = os.environ.get("OPENAI_API_KEY")
-        if not key or os.environ.get("KEYBROKER_REQUIRED") == "1":
+        if not key or os.environ.get("KEYBROKER_REQUIRED", "0") not in ("", "0"):
             return False
         self.outside = Credential(
             profile="",
@@ -260,22 +267,26 @@ class Keyring:
         )
         log.warning("%s; OPENAI_API_KEY is used in its place, for %s", error.message, self.outside.base_url)
         for cell in self.cells.values():
-            cell.set(self.outside)
-            cell.settle(self.outside)
+            cell.set(self._outside(cell))
+            cell.settle(self._outside(cell))
         return True
 
     # --- what the channel tells ---
 
     def connected(self) -> None:
         self._decided = True
+        self._unheard_at = _NEVER
         self.channel.request("watch", {}, self.timeout, self._watched, once=True)
         for cell in self.cells.values():
             if cell.current is not None and not cell.asking:
                 self._acquire(cell)
 
     def _watched(self, result: dict[str, Any] | None, error: Error | None) -> None:
+        self._unheard_at = _NEVER
         if isinstance(error, LimitExceeded):
             log.info("rotations are not heard of at once: %s", error)
+            self._unheard_at = time.monotonic() + _UNHEARD
+            self.channel.wake()
 
     def notified(self, method: str, params: dict[str, Any]) -> None:
         if method == "leader_changed":
@@ -290,8 +301,10 @@ class Keyring:
                 self._acquire_newer(cell)
 
     def due(self) -> float | None:
-        moments = []
         now = time.monotonic()
+        if now >= self._unheard_at:
+            self.connected()  # asks to be told once more, and looks for itself
+        moments = [] if self._unheard_at == _NEVER else [self._unheard_at]
         for cell in self.cells.values():
             if cell.current is None or self.outside is not None:
                 continue
