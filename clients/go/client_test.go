@@ -439,6 +439,22 @@ func TestFallbackNeedsAnOwnersWord(t *testing.T) {
 	}
 }
 
+func TestAdviceOnAClosedSocketIsItsOwners(t *testing.T) {
+	f := newFake(t)
+	for mode, wants := range map[os.FileMode]string{0o600: "its owner's alone", 0o660: "usermod -aG"} {
+		gid := os.Getgid()
+		if os.Geteuid() == 0 {
+			gid = 2 // any group that has a name, but root's
+		}
+		if os.Chown(f.socket, -1, gid) != nil || os.Chmod(f.socket, mode) != nil {
+			t.Fatal("chown or chmod of the socket")
+		}
+		if advice := accessAdvice(f.socket); !strings.Contains(advice, wants) {
+			t.Errorf("%o: %s", mode, advice)
+		}
+	}
+}
+
 func TestNobodyIsWhereNothingListens(t *testing.T) {
 	environment(t, "", "", "")
 	path := nowhere(t)

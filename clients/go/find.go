@@ -50,7 +50,8 @@ func sockets(given string) []string {
 // dial connects to the first socket that accepts, and checks who serves it.
 func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 	var tried []string
-	var closed, somebody error
+	var closed string
+	var somebody error
 	for _, path := range paths {
 		c, err := dialOne(ctx, path)
 		if err == nil {
@@ -68,7 +69,7 @@ func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 		err = whyNot(path, err)
 		tried = append(tried, path+": "+err.Error())
 		if errors.Is(err, fs.ErrPermission) {
-			closed = err
+			closed = path
 		}
 		if !isNobody(err) {
 			somebody = err
@@ -76,10 +77,22 @@ func dial(ctx context.Context, paths []string) (*net.UnixConn, string, error) {
 	}
 	e := newError(ErrUnreachable, "", "no broker accepts connections (%s)", strings.Join(tried, "; "))
 	e.Socket = paths[0]
-	if closed != nil {
-		e.Advice = "Permission denied: join the group of that socket, then log in again; or start a broker of your own with `keybrokerd`."
+	if closed != "" {
+		e.Advice = accessAdvice(closed)
 	}
 	return nil, e.Socket, e.because(somebody)
+}
+
+// accessAdvice: only a socket that is made for a group asks for its members; any other is its owner's own.
+func accessAdvice(path string) string {
+	if info, err := os.Stat(path); err == nil && info.Mode()&0o020 != 0 {
+		if gid := info.Sys().(*syscall.Stat_t).Gid; gid != 0 {
+			if group, err := user.LookupGroupId(strconv.Itoa(int(gid))); err == nil {
+				return fmt.Sprintf("Join the group %[1]s (`sudo usermod -aG %[1]s $USER`, then log in again).", group.Name)
+			}
+		}
+	}
+	return "That broker is its owner's alone: start one of your own with `keybrokerd`."
 }
 
 // isNobody tells whether nobody listens there; anything else is somebody, or trouble of our own.

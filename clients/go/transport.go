@@ -74,6 +74,9 @@ func (t *transport) CloseIdleConnections() {
 // with is a copy of the request with the key in it. Its body tells when it is closed, which can be after RoundTrip.
 func with(r *http.Request, cred *Credential, body io.ReadCloser) (*http.Request, *watchedBody) {
 	r = r.Clone(r.Context())
+	if r.Header == nil {
+		r.Header = make(http.Header)
+	}
 	r.Header.Set("Authorization", bearer+cred.APIKey())
 	if body == nil || body == http.NoBody {
 		return r, nil

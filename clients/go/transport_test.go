@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -109,6 +110,17 @@ func TestTransportSetsTheKeyOnACopy(t *testing.T) {
 	if r.Header.Get("Authorization") != "Bearer placeholder" || response.Request != r {
 		t.Error("the caller's request has the key")
 	}
+}
+
+func TestTransportTakesARequestWithoutHeaders(t *testing.T) {
+	f := newFake(t)
+	u := newUpstream(t, f)
+	url, _ := url.Parse(u.URL + "/v1/models")
+	answer, err := f.client().Transport("service", nil).RoundTrip(&http.Request{Method: "GET", URL: url})
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatal(answer, err)
+	}
+	answer.Body.Close()
 }
 
 func TestTransportReportsAndRetriesOnce(t *testing.T) {

@@ -120,7 +120,7 @@ static void test_a_denial_ends_the_key_in_memory(void **state)
 	WAIT_UNTIL(f->shared->acquires == 2, keybroker_dispatch(k));
 	WAIT_UNTIL(fake_get(k) == -KEYBROKER_DENIED, );
 	f->shared->denies = false;
-	assert_int_equal(fake_get(k), 2);
+	WAIT_UNTIL(fake_get(k) == 2, ); /* one that is under way may have been denied before */
 }
 
 static void test_an_expired_key_is_not_served(void **state)

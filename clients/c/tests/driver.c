@@ -20,7 +20,7 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-enum { DRIVER_CLIENTS = 8, DRIVER_THREADS = 256, DRIVER_LINE = 65536 };
+enum { DRIVER_CLIENTS = 16, DRIVER_THREADS = 256, DRIVER_LINE = 65536 };
 
 struct client {
 	char name[64];
