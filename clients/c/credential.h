@@ -31,7 +31,9 @@ struct credential {
 	uint64_t n_asked;	       /* acquires that have ended, with `error` */
 	uint64_t n_told;	       /* of them, when a caller was last told of an error */
 	struct keybroker_error error;
-	uint64_t n_reported; /* reports that have ended, with `verdict` or `report_error` */
+	int64_t tried_ms; /* since when a caller who does not wait has been asking; 0: none is */
+	uint64_t tried_failures; /* as many of the handle's there were then */
+	uint64_t n_reported;	 /* reports that have ended, with `verdict` or `report_error` */
 	enum keybroker_verdict verdict;
 	struct keybroker_error report_error;
 	char profile[];

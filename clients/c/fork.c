@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "base/fd.h"
 #include "clients/c/handle.h"
 
 static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -31,6 +32,7 @@ static void fork_child(void)
 {
 	for (struct keybroker *k = fork_handles; k; k = k->next_open) {
 		k->inherited = true;
+		fd_close(&k->wire.fd); /* it would keep the parent's connection open */
 		/* those that wait by it are not here */
 		handle_init_moved(k);
 		(void)pthread_mutex_unlock(&k->lock);

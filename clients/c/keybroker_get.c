@@ -174,6 +174,22 @@ static void get_note_good(struct credential *c)
 	c->good_until_ms = get_coarse_ms() + MIN_OF(left, GET_LOOK_MS);
 }
 
+/* The calls of one who does not wait are one, until that has an outcome. */
+static void get_begin_with(const struct keybroker *k, struct credential *c, struct get *g)
+{
+	int64_t now = wire_now_ms();
+
+	g->n_asked = g->wait ? c->n_asked : c->n_told;
+	if (g->wait)
+		return;
+	if (c->tried_ms == 0) {
+		c->tried_ms = now;
+		c->tried_failures = k->n_failures;
+	}
+	g->deadline_ms -= now - c->tried_ms;
+	g->n_failures = c->tried_failures;
+}
+
 /* Takes the time it needs, unless it must not wait. */
 static enum keybroker_code get_slowly(struct keybroker *k, struct get *g,
 				      struct keybroker_lease **ret, struct keybroker_error *e)
@@ -191,7 +207,7 @@ static enum keybroker_code get_slowly(struct keybroker *k, struct get *g,
 		if (!c)
 			return fault_set(e, KEYBROKER_NO_MEMORY, "no memory");
 		if (n == 0)
-			g->n_asked = g->wait ? c->n_asked : c->n_told;
+			get_begin_with(k, c, g);
 		if ((!c->lease || wire_now_ms() >= c->expires_ms) && !get_was_refused(c, g)) {
 			credential_ask(k, c);
 			if (n == 0)
@@ -201,14 +217,17 @@ static enum keybroker_code get_slowly(struct keybroker *k, struct get *g,
 			continue;
 		if (get_has(k, c, g)) {
 			get_note_good(c);
+			c->tried_ms = 0;
 			*ret = keybroker_lease_ref(c->lease);
 			return KEYBROKER_OK;
 		}
 		if (get_falls_back(k, g))
 			continue;
 		code = get_error(k, c, g, e);
-		if (code != KEYBROKER_OK)
+		if (code != KEYBROKER_OK) {
+			c->tried_ms = 0;
 			return code;
+		}
 		if (!g->wait)
 			return fault_set(e, KEYBROKER_PENDING, "the broker has not answered yet");
 		get_wait(k, c, g);

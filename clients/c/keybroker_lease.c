@@ -195,8 +195,10 @@ int keybroker_lease_describe(const struct keybroker_lease *l, char *text, size_t
 	size_t n = strlen(key);
 	bool shows = n >= KEYBROKER_LEASE_LONG; /* what is left out is still a secret */
 
+	const char *profile = keybroker_lease_profile(l); /* none: OPENAI_API_KEY, for any */
+
 	return snprintf(text, size, "profile %s, mode %s, lease %s, key %.*s…%s, generation %lld",
-			keybroker_lease_profile(l), keybroker_lease_mode(l), *id ? id : "none",
+			*profile ? profile : "none", keybroker_lease_mode(l), *id ? id : "none",
 			shows && strncmp(key, "sk-", 3) == 0 ? 3 : 0, key, shows ? key + n - 4 : "",
 			(long long)keybroker_lease_generation(l));
 }

@@ -14,6 +14,9 @@ import (
 // unheard is how often leases are read of whose rotations the broker does not tell.
 const unheard = time.Minute
 
+// served is how long a connection lasts that has been of use.
+const served = time.Second
+
 // Client holds one connection to the broker and a credential for each profile that was asked for. It is safe for
 // concurrent use; make one for the life of the program.
 type Client struct {
@@ -225,7 +228,7 @@ func (c *Client) call(ctx context.Context, method string, params func(left time.
 		}
 		errors.As(err, &lost)
 		c.trouble.Store(lost)
-		if time.Since(began) > time.Second {
+		if time.Since(began) > served {
 			pause.reset() // it was served
 		}
 		sleep(ctx, pause.next())
@@ -309,12 +312,15 @@ func (c *Client) attend(k *conn, again bool) {
 	select {
 	case <-k.done:
 	case <-k.answered:
-		c.pause.reset()
 		if again {
 			c.logf("keybroker: connected again to %s", k.socket)
 		}
+		began := time.Now()
 		c.watch(k)
 		<-k.done
+		if time.Since(began) > served {
+			c.pause.reset() // else it answers, and hangs up: it is not to be asked ever again at once
+		}
 		if c.ctx.Err() == nil {
 			c.logf("%v Connecting again.", k.failure)
 		}

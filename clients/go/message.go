@@ -23,8 +23,14 @@ type field struct {
 
 // packRequest makes a request in the shortest forms.
 func packRequest(id uint32, method string, params []field) ([]byte, error) {
-	return pack([]any{int64(typeRequest), int64(id), method, []any{params}})
+	data, err := pack([]any{int64(typeRequest), int64(id), method, []any{params}})
+	if err == nil && len(data) > requestMax {
+		err = fmt.Errorf("a request has at most %d bytes, and this one %d", requestMax, len(data))
+	}
+	return data, err
 }
+
+const requestMax = 16 << 10 // proto/PROTOCOL.md, "Limits"
 
 func pack(v any) ([]byte, error) {
 	var b bytes.Buffer

@@ -67,6 +67,38 @@ static void test_a_refusal_is_told(void **state)
 	assert_int_equal(f->shared->acquires, 1);
 }
 
+/* What accepts and hangs up again and again is told of, too, in its time. */
+static void test_a_server_that_hangs_up_is_told(void **state)
+{
+	struct fake *f = *state;
+	int64_t generation = 0;
+	enum keybroker_code code = KEYBROKER_PENDING;
+
+	fake_kill(f);
+	(void)unlink(f->place.path);
+	place_listen(&f->place);
+	pid_t pid = fork();
+	while (pid == 0) {
+		int fd = accept(f->place.listen_fd, NULL, NULL);
+
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	assert_true(pid > 0);
+	_cleanup_(keybroker_closep) struct keybroker *k = fake_open(f, 500, 0);
+	struct pollfd p = { .fd = keybroker_fd(k), .events = POLLIN };
+	int64_t until = wire_now_ms() + 10000;
+
+	while (code == KEYBROKER_PENDING && wire_now_ms() < until) {
+		code = try_get(k, &generation);
+		(void)poll(&p, 1, 100);
+		keybroker_dispatch(k);
+	}
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(code, KEYBROKER_LOST);
+}
+
 /* A loop without work sleeps: with a broker, and while it is away. */
 static void test_a_loop_does_not_spin(void **state)
 {
@@ -93,6 +125,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		FAKE_TEST(test_a_key_comes_without_waiting),
 		FAKE_TEST(test_a_refusal_is_told),
+		FAKE_TEST(test_a_server_that_hangs_up_is_told),
 		FAKE_TEST(test_a_loop_does_not_spin),
 	};
 
