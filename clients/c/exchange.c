@@ -212,7 +212,10 @@ static bool exchange_connect(struct keybroker *k)
 
 	if (!k->exchanges || now < k->retry_at_ms)
 		return false;
-	enum keybroker_code code = handle_connect(k, &k->failure);
+	struct keybroker_error e;
+	enum keybroker_code code = handle_connect(k, &e);
+	if (code != KEYBROKER_OK)
+		k->failure = e; /* else that of the connection before this one still holds */
 	if (code == KEYBROKER_OK) {
 		k->began_ms = now;
 		credential_met(k);
