@@ -83,7 +83,7 @@ export class KeybrokerError extends Error {
 	readonly code: ErrorCode;
 	/** What to do about it; part of `message` too. */
 	readonly advice: string;
-	/** The socket that was used, or tried last; null if there was none. */
+	/** The socket that was used, or tried first; null if there was none. */
 	readonly socket: string | null;
 	/** When the broker says that it is worth trying again. */
 	readonly retryAfterMs: number | null;
@@ -109,7 +109,7 @@ export interface Provisioner {
 	getClient(): Promise<ProvisionedClient>;
 	/** As `getClient`, but asks the broker even if there is a key in memory. */
 	refresh(): Promise<ProvisionedClient>;
-	/** Releases the lease, and puts process.env back as it was. */
+	/** Releases the lease, and puts process.env back as it was, or as another provisioner that is open has it. */
 	close(): Promise<void>;
 }
 

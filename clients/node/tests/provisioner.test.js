@@ -49,6 +49,86 @@ test("what somebody else set meanwhile stays", async (t) => {
 	assert.deepEqual(exported(), ["sk-set-by-somebody-else", undefined]);
 });
 
+test("what somebody else set, and a rotation took the place of, comes back too", async (t) => {
+	const { provisioner, state } = await start(t);
+	await provisioner.getClient();
+	process.env.OPENAI_API_KEY = "sk-set-by-somebody-else";
+	state.generation = 2;
+	await provisioner.refresh();
+	assert.deepEqual(exported(), [KEYS[2], BASE_URL]);
+	await provisioner.close();
+	assert.deepEqual(exported(), ["sk-set-by-somebody-else", undefined]);
+});
+
+/** Two provisioners; the second has keys of its own, and `url`. */
+async function two(t, url) {
+	const first = await start(t);
+	process.env.OPENAI_BASE_URL = "http://before/v1";
+	const state = { generation: 5 };
+	const broker = await fakeBroker(t, { acquire: () => granted({ ...state, api_key: KEYS[state.generation], base_url: url }) });
+	const second = createProvisioner({ socket: broker.socket });
+	t.after(() => second.close());
+	await first.provisioner.getClient();
+	await second.getClient();
+	assert.deepEqual(exported(), [KEYS[5], url]);
+	return { first: first.provisioner, firstState: first.state, second, state, broker };
+}
+
+const BEFORE = ["sk-what-was-there-before", "http://before/v1"];
+
+for (const url of [BASE_URL, "http://127.0.0.1:2/v1"]) {
+	test(`of two provisioners the first is closed first; ${url}`, async (t) => {
+		const { first, second } = await two(t, url);
+		await first.close();
+		assert.deepEqual(exported(), [KEYS[5], url]);
+		await second.close();
+		assert.deepEqual(exported(), BEFORE);
+	});
+
+	test(`of two provisioners the second is closed first; ${url}`, async (t) => {
+		const { first, second } = await two(t, url);
+		await second.close();
+		assert.deepEqual(exported(), [KEYS[1], BASE_URL]);
+		await first.close();
+		assert.deepEqual(exported(), BEFORE);
+	});
+
+	test(`of two provisioners each has a new key, and the second's is shown; ${url}`, async (t) => {
+		const { first, firstState, second, state, broker } = await two(t, url);
+		firstState.generation = 2;
+		await first.refresh();
+		assert.deepEqual(exported(), [KEYS[5], url]);
+		state.generation = 6;
+		await second.refresh();
+		assert.deepEqual(exported(), [KEYS[6], url]);
+		// there is nothing of the second until it has acquired anew
+		await until(() => broker.of("watch").length);
+		let acquired;
+		state.generation = 7;
+		state.lease = "lease-2";
+		const seen = new Promise((resolve) => (acquired = resolve));
+		Object.defineProperty(state, "mode", { enumerable: true, get: () => (acquired(exported()), "shared") });
+		broker.notify("revoked", { lease: "lease-1" });
+		assert.deepEqual(await seen, [KEYS[2], BASE_URL]);
+		await until(() => process.env.OPENAI_API_KEY === KEYS[7]);
+		assert.equal(process.env.OPENAI_BASE_URL, url);
+		await second.close();
+		await first.close();
+		assert.deepEqual(exported(), BEFORE);
+	});
+}
+
+test("what was unset meanwhile is not brought back by a later one", async (t) => {
+	const { provisioner, broker } = await start(t);
+	await provisioner.getClient();
+	await provisioner.close();
+	delete process.env.OPENAI_API_KEY;
+	const later = createProvisioner({ socket: broker.socket });
+	await later.getClient();
+	await later.close();
+	assert.deepEqual(exported(), [undefined, undefined]);
+});
+
 test("exportEnv: false", async (t) => {
 	const { provisioner } = await start(t, { exportEnv: false });
 	assert.equal((await provisioner.getClient()).apiKey, KEYS[1]);
