@@ -53,7 +53,7 @@ class Client {
 		this.#link = new Link(socket, {
 			// by then what the replies before it said has been taken in
 			notify: (connection, method, params) => setImmediate(() => this.#notified(connection, method, params)),
-			lost: () => setImmediate(() => this.#takeUp()),
+			lost: (wait) => void setTimeout(() => this.#takeUp(), wait).unref(),
 		});
 	}
 
@@ -270,7 +270,9 @@ class Client {
 	}
 
 	#takeUp() {
-		for (const slot of this.#slots.values()) if (this.#current(slot) && slot.lease) this.#renewBehind(slot);
+		for (const slot of this.#slots.values())
+			// one that has failed has its time for the next attempt, which may be the broker's word
+			if (slot.failures === 0 && this.#current(slot) && slot.lease) this.#renewBehind(slot);
 	}
 
 	#notified(connection, method, { lease, generation }) {

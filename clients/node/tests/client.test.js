@@ -205,6 +205,41 @@ test("leader_changed: connected again at once", async (t) => {
 	assert.equal(of("acquire")[1].lease, "lease-1");
 });
 
+test("a broker that answers and hangs up each time is asked at growing intervals", async (t) => {
+	const at = [];
+	const { socket } = await fakeBroker(t, {
+		watch: (_, connection) => {
+			at.push(performance.now());
+			connection.destroy();
+			return SILENCE;
+		},
+	});
+	await clientFor(t, { socket }).credential();
+	await until(() => at.length >= 5);
+	// at once, then after half at least of 50, 100 and 200 ms
+	assert.ok(at[4] - at[0] > 165, at.join());
+});
+
+test("a connection that the broker refuses is made again when it says", async (t) => {
+	const at = [];
+	const { socket } = await fakeBroker(t, {
+		acquire: (_, connection) => {
+			at.push(performance.now());
+			if (at.length === 1) {
+				setTimeout(() => connection.destroy(), 50);
+				return granted();
+			}
+			setImmediate(() => connection.end());
+			return fail("limit_exceeded", { retry_after_ms: 500 });
+		},
+	});
+	const client = clientFor(t, { socket });
+	await client.credential();
+	await until(() => at.length >= 3);
+	assert.ok(at[2] - at[1] > 490, at.join());
+	assert.equal(await client.apiKey()(), KEYS[1]);
+});
+
 test("a broker that was there once is waited for until the time-out", async (t) => {
 	const first = await fakeBroker(t, { acquire: ({ profile }) => granted({ lease: profile, profile }) });
 	const client = clientFor(t, { socket: first.socket });
