@@ -43,7 +43,10 @@ export class Client {
 	credential(profile?: string): Promise<Credential>;
 	/** The credential, asked of the broker even if there is one in memory. */
 	refresh(profile?: string): Promise<Credential>;
-	/** Tells of each new credential, and of null when there is none any more. -> ends that. */
+	/**
+	 * Tells of each new credential, and of null when there is none any more. Once there was one, another is asked for as
+	 * long as the broker does not deny it. -> ends that.
+	 */
 	onCredential(profile: string | undefined, listener: (credential: Credential | null) => void): () => void;
 	/** Releases the leases. A process that just ends need not call it. */
 	close(): Promise<void>;

@@ -129,6 +129,25 @@ test("a revoked key is forgotten; who asks next acquires anew", async (t) => {
 	assert.deepEqual(told, ["lease-1", null, "lease-2"]);
 });
 
+test("without a key it is asked for by whoever asks, and not behind them", async (t) => {
+	let n = 0;
+	const { socket, notify, of } = await fakeBroker(t, { acquire: () => (++n === 2 ? granted() : fail("internal")) });
+	const client = clientFor(t, { socket });
+	const quiet = async (calls) => {
+		await new Promise((resolve) => setTimeout(resolve, 150));
+		assert.equal(of("acquire").length, calls);
+	};
+	const unlisten = client.onCredential("service", () => {});
+	await assert.rejects(client.credential(), { code: "internal" });
+	await quiet(1); // there was none yet
+	await client.credential();
+	unlisten();
+	await until(() => of("watch").length);
+	notify("revoked", { lease: "lease-1" });
+	await until(() => client.credential().then(() => false, ({ code }) => code === "internal"));
+	await quiet(3); // nobody listens for it
+});
+
 test("unknown_lease: acquired anew in the same call", async (t) => {
 	const { socket, of } = await fakeBroker(t, {
 		acquire: ({ lease }) => (lease ? fail("unknown_lease") : granted({ lease: `lease-${of("acquire").length}` })),

@@ -7,11 +7,11 @@ const { createProvisioner } = require("keybroker");
 const OpenAI = require("openai");
 const { KEYS, fakeBroker, granted, setEnv, until } = require("./fake");
 
-async function start(t, options) {
+async function start(t, options, methods) {
 	setEnv(t, { OPENAI_API_KEY: "sk-what-was-there-before", OPENAI_BASE_URL: undefined });
 	const state = { generation: 1, lease: "lease-1" };
 	const acquire = () => granted({ ...state, api_key: KEYS[state.generation] });
-	const broker = await fakeBroker(t, { acquire });
+	const broker = await fakeBroker(t, { acquire, ...methods });
 	const provisioner = createProvisioner({ socket: broker.socket, ...options });
 	t.after(() => provisioner.close());
 	return { provisioner, broker, state };
@@ -39,6 +39,55 @@ test("the environment has the newest key, and what was there before in the end",
 	await provisioner.close();
 	assert.deepEqual(exported(), ["sk-what-was-there-before", undefined]);
 	assert.deepEqual(broker.of("release"), [{ lease: "lease-2" }]);
+});
+
+const fail = (code, more) => {
+	throw { code, message: "not now", ...more };
+};
+
+for (const [what, times] of Object.entries({
+	"has a time to be read again": () => ({ refresh_at_ms: Date.now() + 1, expires_at_ms: Date.now() + 50 }),
+	"has none": () => ({ expires_at_ms: Date.now() + 50 }),
+}))
+	test(`a key that expired while there was no other is replaced, though nobody asks; it ${what}`, async (t) => {
+		let n = 0;
+		const acquire = () => {
+			if (++n === 2) fail("upstream_unavailable", { retry_after_ms: 20 });
+			return granted(n === 1 ? times() : { api_key: KEYS[2] });
+		};
+		const { provisioner } = await start(t, {}, { acquire });
+		await provisioner.getClient();
+		await until(() => process.env.OPENAI_API_KEY === KEYS[2]);
+	});
+
+test("a revoked key is replaced, though the broker has no other at once", async (t) => {
+	let n = 0;
+	const acquire = () => {
+		if (++n === 2) fail("upstream_unavailable", { retry_after_ms: 20 });
+		return granted({ lease: `lease-${n}`, api_key: KEYS[n] });
+	};
+	const { provisioner, broker } = await start(t, {}, { acquire });
+	await provisioner.getClient();
+	await until(() => broker.of("watch").length);
+	broker.notify("revoked", { lease: "lease-1" });
+	await until(() => process.env.OPENAI_API_KEY === KEYS[3]);
+});
+
+test("a denial is not asked about again, until somebody does", async (t) => {
+	let denied = false;
+	const acquire = () => (denied ? fail("denied") : granted());
+	const { provisioner, broker } = await start(t, {}, { acquire });
+	await provisioner.getClient();
+	await until(() => broker.of("watch").length);
+	denied = true;
+	broker.notify("revoked", { lease: "lease-1" });
+	await until(() => broker.of("acquire").length === 2);
+	denied = false;
+	await new Promise((resolve) => setTimeout(resolve, 150));
+	assert.equal(broker.of("acquire").length, 2);
+	assert.deepEqual(exported(), ["sk-what-was-there-before", undefined]);
+	assert.equal((await provisioner.getClient()).apiKey, KEYS[1]);
+	assert.deepEqual(exported(), [KEYS[1], BASE_URL]);
 });
 
 test("what somebody else set meanwhile stays", async (t) => {
