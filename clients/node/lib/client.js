@@ -22,6 +22,7 @@ class Slot {
 	reports = new Map(); // key -> the report that is under way
 	wanted = 0; // the newest generation that the broker has told of since the last acquire began
 	failures = 0; // in a row
+	had = false; // a credential, once
 	refreshAtMs = Infinity;
 	timer;
 	listeners = new Set(); // told of each new credential, and of null when there is none any more
@@ -53,7 +54,7 @@ class Client {
 		this.#link = new Link(socket, {
 			// by then what the replies before it said has been taken in
 			notify: (connection, method, params) => setImmediate(() => this.#notified(connection, method, params)),
-			lost: () => setImmediate(() => this.#takeUp()),
+			lost: (wait) => void setTimeout(() => this.#takeUp(), wait).unref(),
 		});
 	}
 
@@ -211,6 +212,7 @@ class Client {
 		slot.credential = credential;
 		slot.lease = credential.lease || undefined;
 		slot.failures = 0;
+		slot.had = true;
 		if (before?.lease === credential.lease && before.generation < credential.generation) this.#acknowledgeLater(credential);
 		this.#schedule(slot);
 		this.#watch();
@@ -227,9 +229,11 @@ class Client {
 	}
 
 	#failed(slot, { code, retryAfterMs }) {
+		if (this.#link.closed) return undefined;
 		// the broker's word, for a key in memory too
 		if (code === "denied" || code === "unknown_profile") return this.#forget(slot);
-		if (!this.#current(slot)) return undefined;
+		// without a key whoever asks tries again; but who listens for the next one need not ask
+		if (!this.#current(slot) && !(slot.had && slot.listeners.size > 0)) return undefined;
 		slot.failures++;
 		return this.#scheduleAt(slot, Date.now() + Math.max(backoff(slot.failures + 1), retryAfterMs ?? 0));
 	}
@@ -244,7 +248,7 @@ class Client {
 	}
 
 	#schedule(slot) {
-		let at = slot.credential.refreshAtMs ?? Infinity;
+		let at = slot.credential.refreshAtMs ?? slot.credential.expiresAtMs ?? Infinity;
 		if (this.#link.connection?.watching === false) at = Math.min(at, Date.now() + POLL_MS * (0.9 + Math.random() / 5));
 		this.#scheduleAt(slot, Math.max(at, Date.now() + LEAST_MS));
 	}
@@ -270,7 +274,9 @@ class Client {
 	}
 
 	#takeUp() {
-		for (const slot of this.#slots.values()) if (this.#current(slot) && slot.lease) this.#renewBehind(slot);
+		for (const slot of this.#slots.values())
+			// one that has failed has its time for the next attempt, which may be the broker's word
+			if (slot.failures === 0 && this.#current(slot) && slot.lease) this.#renewBehind(slot);
 	}
 
 	#notified(connection, method, { lease, generation }) {

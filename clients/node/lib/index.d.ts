@@ -43,7 +43,10 @@ export class Client {
 	credential(profile?: string): Promise<Credential>;
 	/** The credential, asked of the broker even if there is one in memory. */
 	refresh(profile?: string): Promise<Credential>;
-	/** Tells of each new credential, and of null when there is none any more. -> ends that. */
+	/**
+	 * Tells of each new credential, and of null when there is none any more. Once there was one, another is asked for as
+	 * long as the broker does not deny it. -> ends that.
+	 */
 	onCredential(profile: string | undefined, listener: (credential: Credential | null) => void): () => void;
 	/** Releases the leases. A process that just ends need not call it. */
 	close(): Promise<void>;
@@ -83,7 +86,7 @@ export class KeybrokerError extends Error {
 	readonly code: ErrorCode;
 	/** What to do about it; part of `message` too. */
 	readonly advice: string;
-	/** The socket that was used, or tried last; null if there was none. */
+	/** The socket that was used, or tried first; null if there was none. */
 	readonly socket: string | null;
 	/** When the broker says that it is worth trying again. */
 	readonly retryAfterMs: number | null;
@@ -109,7 +112,7 @@ export interface Provisioner {
 	getClient(): Promise<ProvisionedClient>;
 	/** As `getClient`, but asks the broker even if there is a key in memory. */
 	refresh(): Promise<ProvisionedClient>;
-	/** Releases the lease, and puts process.env back as it was. */
+	/** Releases the lease, and puts process.env back as it was, or as another provisioner that is open has it. */
 	close(): Promise<void>;
 }
 

@@ -25,10 +25,11 @@ class Link {
 	connection = null;
 	/** Whether a broker was there once: only then is it worth waiting for one. */
 	established = false;
-	/** The one that accepted last, or the first that is tried. */
+	/** The one that was met, or the first that is tried. */
 	socket;
 	#names;
 	#opening = null;
+	#losses = 0; // in a row, of connections that did not last
 	/** Nothing more is asked, and no connection is made again. */
 	closed = false;
 	#notify;
@@ -43,12 +44,16 @@ class Link {
 
 	async #open() {
 		const opened = await open(this.#names);
+		const began = performance.now();
+		// from now on no other one: another broker would hand out other keys
+		this.#names = [opened.name];
 		const connection = new Connection(opened, {
 			notify: (method, params) => this.#notify(connection, method, params),
 			end: (error) => {
 				debug("%s", error.message);
 				if (this.connection === connection) this.connection = null;
-				this.#lost();
+				this.#losses = performance.now() - began < MOST_PAUSE_MS ? this.#losses + 1 : 1;
+				this.#lost(backoff(this.#losses));
 			},
 		});
 		this.connection = connection;

@@ -14,17 +14,21 @@ const { KeybrokerError } = require("./errors");
 
 const O_PATH = 0o10000000; // needs no right to list the directory; not among Node's constants
 const USER = "keybroker";
+const NO_GID = 65534; // the kernel's word for one that this user namespace lacks
 
-/** The uid of the broker's own user. The user database is read as a file, since Node has no other way to it. */
-function brokerUid() {
-	const text = environment("KEYBROKER_SERVER_UID");
-	if (text) return /^\d+$/.test(text) ? Number(text) : undefined;
+/** What the expression captures in the user or group database. It is read as a file, since Node has no other way to it. */
+function lookUp(database, expression) {
 	try {
-		const line = fs.readFileSync("/etc/passwd", "utf8").match(new RegExp(`^${USER}:[^:]*:(\\d+):`, "m"));
-		return line ? Number(line[1]) : undefined;
+		return fs.readFileSync(database, "utf8").match(new RegExp(expression, "m"))?.[1];
 	} catch {
 		return undefined;
 	}
+}
+
+/** The uid of the broker's own user. */
+function brokerUid() {
+	const text = environment("KEYBROKER_SERVER_UID") ?? lookUp("/etc/passwd", `^${USER}:[^:]*:(\\d+):`);
+	return /^\d+$/.test(text) ? Number(text) : undefined;
 }
 
 const trusted = (uid) => uid === process.geteuid() || uid === 0 || uid === brokerUid();
@@ -70,14 +74,31 @@ async function openOne(name) {
 	}
 }
 
+/** The name of the group that the socket is made for, if it is made for one. */
+function groupOf(name) {
+	try {
+		const { mode, gid } = fs.statSync(name);
+		if (mode & 0o020 && gid !== 0 && gid !== NO_GID) return lookUp("/etc/group", `^([^:\\n]+):[^:]*:${gid}:`);
+	} catch {
+		// its directory is closed to us, too
+	}
+	return undefined;
+}
+
+/** Only a socket that is made for a group asks for its members; any other is its owner's own. */
+function accessAdvice(name) {
+	const group = groupOf(name);
+	return group
+		? `Permission denied: join the group ${group} (\`sudo usermod -aG ${group} $USER\`, then log in again), or start a broker of your own with \`keybrokerd\`.`
+		: "Permission denied: that broker is its owner's alone. Start one of your own with `keybrokerd`, or name another by KEYBROKER_SOCKET.";
+}
+
 function unreachable(tried) {
 	const list = tried.map(({ path: name, why }) => `${name}: ${why}`).join("; ");
-	const closed = tried.some(({ why }) => why === "EACCES") && !tried.some(({ why }) => why === "ECONNREFUSED");
-	const advice = closed
-		? "Permission denied: join the group of that socket (`sudo usermod -aG keybroker-clients $USER`, then log in again), or start a broker of your own with `keybrokerd`."
-		: undefined;
+	const closed = tried.find(({ why }) => why === "EACCES");
+	const advice = closed && !tried.some(({ why }) => why === "ECONNREFUSED") ? accessAdvice(closed.path) : undefined;
 	return new KeybrokerError("unreachable", `no broker accepts connections (${list}).`, {
-		socket: tried.at(-1).path,
+		socket: tried[0].path,
 		tried,
 		advice,
 	});

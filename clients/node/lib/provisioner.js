@@ -5,28 +5,37 @@ const { inspect } = require("node:util");
 const { Client } = require("./client");
 const { mask } = require("./credential");
 
-/** The two variables, as long as they are ours; `undo` brings back what was there before. */
-class Exported {
-	#before = {};
-	#set = {};
+// The environment is the process's, and its two variables are one pair: a key must not get to another one's base URL.
+const exporters = []; // in the order in which they came
+const before = {}; // what is there without us
+let shown; // the pair that is there
 
-	set(values) {
-		for (const [name, value] of Object.entries(values)) {
-			if (!(name in this.#before)) this.#before[name] = process.env[name];
-			this.#put(name, value);
-			this.#set[name] = value;
-		}
-	}
-
-	undo() {
-		for (const [name, value] of Object.entries(this.#set)) if (process.env[name] === value) this.#put(name, this.#before[name]);
-		this.#before = {};
-		this.#set = {};
-	}
-
-	#put(name, value) {
+/** Puts the pair of the last exporter that has one into the environment, or what was there before all of them. */
+function show() {
+	const next = exporters.findLast(({ pair }) => pair)?.pair;
+	if (next === shown) return;
+	for (const name of ["OPENAI_API_KEY", "OPENAI_BASE_URL"]) {
+		// somebody else set it meanwhile
+		if (!shown || process.env[name] !== shown[name]) before[name] = process.env[name];
+		const value = (next ?? before)[name];
 		if (value === undefined) delete process.env[name];
 		else process.env[name] = value;
+	}
+	shown = next;
+}
+
+class Exporter {
+	pair; // undefined: it has no key at present
+
+	set(credential) {
+		this.pair = credential ? { OPENAI_API_KEY: credential.apiKey, OPENAI_BASE_URL: credential.baseURL } : undefined;
+		if (!exporters.includes(this)) exporters.push(this);
+		show();
+	}
+
+	end() {
+		if (exporters.includes(this)) exporters.splice(exporters.indexOf(this), 1);
+		show();
 	}
 }
 
@@ -52,21 +61,24 @@ class ProvisionedClient {
 function createProvisioner({ profile = "service", exportEnv = true, ...options } = {}) {
 	const client = new Client(options);
 	const fetch = client.fetch(profile);
-	const exported = new Exported();
+	const exporter = new Exporter();
 	const toClient = (credential) => new ProvisionedClient(credential, fetch);
 
 	if (exportEnv)
 		client.onCredential(profile, (credential) => {
-			if (credential) return exported.set({ OPENAI_API_KEY: credential.apiKey, OPENAI_BASE_URL: credential.baseURL });
-			exported.undo();
+			exporter.set(credential);
 			// nobody need ask for it: the environment is read without a call of ours
-			return void client.credential(profile).catch(() => {});
+			if (!credential) client.credential(profile).catch(() => {});
 		});
 
 	return {
 		getClient: async () => toClient(await client.credential(profile)),
 		refresh: async () => toClient(await client.refresh(profile)),
-		close: () => client.close(),
+		close: async () => {
+			const closed = client.close();
+			exporter.end();
+			await closed;
+		},
 	};
 }
 

@@ -129,6 +129,25 @@ test("a revoked key is forgotten; who asks next acquires anew", async (t) => {
 	assert.deepEqual(told, ["lease-1", null, "lease-2"]);
 });
 
+test("without a key it is asked for by whoever asks, and not behind them", async (t) => {
+	let n = 0;
+	const { socket, notify, of } = await fakeBroker(t, { acquire: () => (++n === 2 ? granted() : fail("internal")) });
+	const client = clientFor(t, { socket });
+	const quiet = async (calls) => {
+		await new Promise((resolve) => setTimeout(resolve, 150));
+		assert.equal(of("acquire").length, calls);
+	};
+	const unlisten = client.onCredential("service", () => {});
+	await assert.rejects(client.credential(), { code: "internal" });
+	await quiet(1); // there was none yet
+	await client.credential();
+	unlisten();
+	await until(() => of("watch").length);
+	notify("revoked", { lease: "lease-1" });
+	await until(() => client.credential().then(() => false, ({ code }) => code === "internal"));
+	await quiet(3); // nobody listens for it
+});
+
 test("unknown_lease: acquired anew in the same call", async (t) => {
 	const { socket, of } = await fakeBroker(t, {
 		acquire: ({ lease }) => (lease ? fail("unknown_lease") : granted({ lease: `lease-${of("acquire").length}` })),
@@ -203,6 +222,41 @@ test("leader_changed: connected again at once", async (t) => {
 	notify("leader_changed", { instance: "b", term: 2 });
 	await until(() => of("watch").length === 2);
 	assert.equal(of("acquire")[1].lease, "lease-1");
+});
+
+test("a broker that answers and hangs up each time is asked at growing intervals", async (t) => {
+	const at = [];
+	const { socket } = await fakeBroker(t, {
+		watch: (_, connection) => {
+			at.push(performance.now());
+			connection.destroy();
+			return SILENCE;
+		},
+	});
+	await clientFor(t, { socket }).credential();
+	await until(() => at.length >= 5);
+	// at once, then after half at least of 50, 100 and 200 ms
+	assert.ok(at[4] - at[0] > 165, at.join());
+});
+
+test("a connection that the broker refuses is made again when it says", async (t) => {
+	const at = [];
+	const { socket } = await fakeBroker(t, {
+		acquire: (_, connection) => {
+			at.push(performance.now());
+			if (at.length === 1) {
+				setTimeout(() => connection.destroy(), 50);
+				return granted();
+			}
+			setImmediate(() => connection.end());
+			return fail("limit_exceeded", { retry_after_ms: 500 });
+		},
+	});
+	const client = clientFor(t, { socket });
+	await client.credential();
+	await until(() => at.length >= 3);
+	assert.ok(at[2] - at[1] > 490, at.join());
+	assert.equal(await client.apiKey()(), KEYS[1]);
 });
 
 test("a broker that was there once is waited for until the time-out", async (t) => {

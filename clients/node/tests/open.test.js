@@ -8,7 +8,7 @@ const net = require("node:net");
 const path = require("node:path");
 const { test } = require("node:test");
 const { KeybrokerError } = require("keybroker");
-const { KEYS, clientFor, directory, fakeBroker, listen, setEnv, until } = require("./fake");
+const { KEYS, clientFor, directory, fakeBroker, granted, listen, setEnv, until } = require("./fake");
 const { findSockets } = require("./internal")("find");
 
 const isRoot = process.geteuid() === 0;
@@ -61,6 +61,34 @@ test("no socket: each that was tried, and why not", async (t) => {
 	assert.equal(error.socket, file);
 });
 
+test("of the usual places the first is the error's socket", async (t) => {
+	nowhere(t);
+	const error = await clientFor(t, {})
+		.credential()
+		.catch((e) => e);
+	assert.deepEqual([error.tried.length, error.socket], [2, error.tried[0].path]);
+});
+
+test("a broker that was met is the only one from then on", async (t) => {
+	nowhere(t);
+	const run = path.join(process.env.XDG_RUNTIME_DIR, "keybroker");
+	fs.mkdirSync(run, 0o700);
+	const own = path.join(run, "keybroker.sock");
+	const other = await fakeBroker(t, { acquire: () => granted({ api_key: KEYS[2], base_url: "http://127.0.0.1:2/v1" }) });
+	const { realpathSync } = fs;
+	t.mock.method(fs, "realpathSync", (name) => (name.startsWith("/run/keybroker/") ? other.socket : realpathSync(name)));
+	const first = await fakeBroker(t, {}, own);
+	const client = clientFor(t, { timeoutMs: 300 });
+	assert.equal(await client.apiKey()(), KEYS[1]);
+	await first.stop();
+	const error = await client.refresh().catch((e) => e);
+	assert.deepEqual([error.code, error.tried?.map((one) => one.path)], ["unreachable", [own]]);
+	assert.equal(await client.apiKey()(), KEYS[1]);
+	assert.equal(other.asked.length, 0);
+	await fakeBroker(t, { acquire: () => granted({ api_key: KEYS[3] }) }, own);
+	assert.equal((await client.refresh()).apiKey, KEYS[3]);
+});
+
 test("a socket that nobody listens on", async (t) => {
 	nowhere(t);
 	const { socket, stop } = await listen(t, () => {});
@@ -72,12 +100,10 @@ test("a socket that nobody listens on", async (t) => {
 	assert.deepEqual([error.code, error.tried[0].why], ["unreachable", "ECONNREFUSED"]);
 });
 
-test("a socket that is closed to us is no reason to take the environment's key", async (t) => {
-	nowhere(t, { OPENAI_API_KEY: KEYS[9] });
-	const { socket } = await fakeBroker(t);
-	fs.chmodSync(socket, 0);
+/** The error of who may not use that socket. */
+async function closed(t, socket, mode) {
+	fs.chmodSync(socket, mode);
 	if (isRoot) {
-		fs.chmodSync(path.dirname(socket), 0o700);
 		process.seteuid(OTHER);
 		t.after(() => process.seteuid(0));
 	}
@@ -86,7 +112,36 @@ test("a socket that is closed to us is no reason to take the environment's key",
 		.catch((e) => e);
 	if (isRoot) process.seteuid(0);
 	assert.deepEqual([error.code, error.tried[0].why], ["unreachable", "EACCES"]);
-	assert.match(error.advice, /Permission denied/);
+	return error;
+}
+
+test("a socket that is closed to us is no reason to take the environment's key", async (t) => {
+	nowhere(t, { OPENAI_API_KEY: KEYS[9] });
+	const { socket } = await fakeBroker(t);
+	const error = await closed(t, socket, 0);
+	assert.match(error.advice, /Permission denied.*its owner's alone/);
+	assert.doesNotMatch(error.advice, /group/);
+});
+
+test("a socket that is made for a group asks for its members", async (t) => {
+	nowhere(t);
+	const mine = process.getgroups();
+	const groups = fs
+		.readFileSync("/etc/group", "utf8")
+		.trim()
+		.split("\n")
+		.map((line) => ({ name: line.split(":")[0], gid: Number(line.split(":")[2]) }))
+		.filter(({ gid }) => gid !== 0 && gid < 65534);
+	// the owner's bits count for the owner, whatever the group's say
+	const group = groups.find(({ gid }) => (isRoot ? !mine.includes(gid) : gid === process.getgid()));
+	if (!group) return t.skip("no group to try it with");
+	const { socket } = await fakeBroker(t);
+	fs.chownSync(socket, -1, group.gid);
+	fs.chmodSync(path.dirname(socket), 0o755);
+	assert.match((await closed(t, socket, 0)).advice, /its owner's alone/);
+	const error = await closed(t, socket, 0o060);
+	assert.ok(error.advice.includes(`join the group ${group.name} (\`sudo usermod -aG ${group.name} $USER\``), error.advice);
+	return undefined;
 });
 
 test("no descriptors being left is no reason either", async (t) => {
