@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import os
 import pickle
 import select
 import threading
@@ -246,6 +248,21 @@ def test_a_broker_that_hangs_up_is_not_stormed(broker: Broker, client: keybroker
     assert 2 <= broker.connections < 15
 
 
+def test_a_broker_that_answers_and_hangs_up_is_not_stormed(broker: Broker, client: keybroker.Client) -> None:
+    """As one does that has too many connections."""
+    client.credential()
+
+    def refuse_and_hang_up(params: dict[str, Any]) -> Any:
+        threading.Timer(0.005, broker.hang_up).start()
+        raise Refusal("limit_exceeded", retry_after_ms=1000)
+
+    broker.answers["acquire"] = refuse_and_hang_up
+    broker.hang_up()
+    time.sleep(2)
+    assert 3 <= broker.connections < 12  # 0.05 s and doubling, with jitter
+    assert client.api_key()() == key_of("service", 1)
+
+
 def test_pauses_grow(monkeypatch: pytest.MonkeyPatch, broker: Broker, client: keybroker.Client) -> None:
     client.credential()
     pauses = []
@@ -360,6 +377,29 @@ def test_the_environment_has_its_own_base_url(
     assert client.base_url() == "https://elsewhere.example/v1"
 
 
+@pytest.mark.parametrize("around", [" {}", "{}\n", "\t{}\r\n "])
+def test_white_space_around_the_key_of_the_environment_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, client: keybroker.Client, around: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", around.format("sk-" + "e" * 32))
+    monkeypatch.setenv("OPENAI_BASE_URL", around.format("https://elsewhere.example/v1"))
+    broker.stop()
+    assert client.credential().api_key == "sk-" + "e" * 32
+    assert client.base_url() == "https://elsewhere.example/v1"
+
+
+@pytest.mark.parametrize("key", ["sk-{}\nx", "sk-{} x", "sk-{}\x7f", "sk-{}\xe9", " ", "\n"])
+def test_a_key_of_the_environment_that_no_header_may_have_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, client: keybroker.Client, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key.format("e" * 32))
+    broker.stop()
+    with caplog.at_level(logging.DEBUG), pytest.raises(keybroker.Unreachable) as caught:
+        client.credential()
+    assert "eeee" not in caplog.text and "eeee" not in str(caught.value)
+    assert ("OPENAI_API_KEY" in str(caught.value)) == bool(key.strip())
+
+
 def test_a_broker_may_be_required(monkeypatch: pytest.MonkeyPatch, broker: Broker, client: keybroker.Client) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "e" * 32)
     monkeypatch.setenv("KEYBROKER_REQUIRED", "1")
@@ -404,6 +444,10 @@ def test_without_a_broker_or_a_key_it_is_said_at_once(broker: Broker, client: ke
         (lambda params: [b"\x94\x01\x02\xc0\xc0"], keybroker.Garbage),
         (lambda params: {"lease": "x"}, keybroker.Garbage),
         (lambda params: {"lease": "x", "mode": "shared", "base_url": BASE_URL, "api_key": 7}, keybroker.Garbage),
+        (lambda params: {"lease": "x", "mode": "shared", "base_url": BASE_URL, "api_key": ""}, keybroker.Garbage),
+        (lambda params: {"lease": "x", "mode": "shared", "base_url": BASE_URL, "api_key": "sk-1\n"}, keybroker.Garbage),
+        (lambda params: {"lease": "x", "mode": "shared", "base_url": BASE_URL, "api_key": "sk-\xe9"}, keybroker.Garbage),
+        (lambda params: {"lease": "x", "mode": "shared", "base_url": BASE_URL + "\n", "api_key": "sk-1"}, keybroker.Garbage),
         (lambda params: {"lease": 5, "mode": "shared", "base_url": BASE_URL, "api_key": "sk-1"}, keybroker.Garbage),
         (
             lambda params: {"lease": "x", "mode": "m", "base_url": "b", "api_key": "sk-1", "expires_at_ms": "soon"},
@@ -572,6 +616,77 @@ def test_a_client_that_is_forgotten_releases(broker: Broker) -> None:
     gc.collect()
     wait_until(lambda: broker.count("release") == 1)
     wait_until(lambda: threading.active_count() <= threads)
+
+
+def descriptors() -> set[tuple[str, str]]:
+    """What each is, too, since those of tests before may go just now."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
+    return found
+
+
+@pytest.mark.parametrize("end", ["closed", "forgotten", "failed", "never connected"])
+def test_a_client_that_has_ended_has_no_descriptors(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    """Whether it is referred to still or not, and without the help of the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "never connected":
+            broker.stop()
+        before = descriptors()
+        client = keybroker.Client(broker.path)
+        if end == "failed":
+            monkeypatch.setattr(client._keyring, "connected", lambda: 1 / 0)
+        try:
+            client.credential()
+        except keybroker.Error:
+            assert end in ("failed", "never connected")
+        if end == "forgotten":
+            del client
+        elif end != "failed":
+            client.close()
+        broker.hang_up()
+        wait_until(lambda: descriptors() <= before)
+        if end == "closed":
+            client._keyring.channel.wake()  # writes to nobody
+            client.close()
+    finally:
+        gc.enable()
+
+
+def test_who_ends_a_client_writes_to_no_other_file(
+    monkeypatch: pytest.MonkeyPatch, client: keybroker.Client
+) -> None:
+    """Its thread may give the number back, and another file get it, between any two steps of stop()."""
+    client.credential()
+    channel = client._keyring.channel
+    taken: list[int] = []
+    write = os.write
+
+    def take() -> None:
+        channel.join(5)
+        taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(10))
+
+    taker = threading.Thread(target=take)
+
+    def late(fd: int, data: bytes) -> int:
+        write(fd, data)  # so the thread ends
+        taker.start()
+        taker.join(0.3)
+        assert fd not in taken
+        return write(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", late)
+        channel.stop()
+    taker.join()
+    assert taken
+    for fd in taken:
+        os.close(fd)
 
 
 def test_closing_does_not_wait_for_a_broker_that_is_silent(broker: Broker, client: keybroker.Client) -> None:

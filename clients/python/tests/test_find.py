@@ -12,7 +12,7 @@ from typing import Iterator
 import pytest
 
 import keybroker
-from fake import Broker
+from fake import Broker, wait_until
 from keybroker import _find
 
 
@@ -38,6 +38,43 @@ def test_the_first_that_accepts(monkeypatch: pytest.MonkeyPatch, broker: Broker)
     with keybroker.Client() as client:
         assert client.credential().lease == "lease-1"
         assert broker.path in repr(client)
+
+
+def test_who_has_met_a_broker_stays_with_its_socket(
+    monkeypatch: pytest.MonkeyPatch, broker: Broker, tmp_path: pathlib.Path
+) -> None:
+    """Another's key is for another LiteLLM, and an SDK has the base URL of this one."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Broker(folder)
+    monkeypatch.setattr(_find, "paths", lambda given: [broker.path, other.path])
+    with keybroker.Client(timeout=0.5) as client:
+        client.credential()
+        broker.stop()
+        with pytest.raises(keybroker.Unreachable) as caught:
+            client.credential("batch")
+        assert other.path not in str(caught.value) and broker.path in str(caught.value)
+        wait_until(lambda: client._keyring.channel._pause > 0.2)
+        broker.start()
+        wait_until(lambda: broker.connections == 2)
+        assert client.credential("batch").lease == "lease-2"
+    assert other.connections == 0
+
+
+def test_who_runs_as_another_ignores_the_environment(monkeypatch: pytest.MonkeyPatch, broker: Broker) -> None:
+    for name in ("KEYBROKER_SOCKET", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "HOME", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "/mine")
+    monkeypatch.setenv("KEYBROKER_SERVER_UID", "4711")
+    mine, ours = os.geteuid(), "/run/keybroker/keybroker.sock"
+    for name in ("getuid", "getgid"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, lambda: 4712)
+            assert _find.paths(None) == [f"/run/user/{mine}/keybroker/keybroker.sock", ours]
+            assert not _find._trusted(4711)
+            with pytest.raises(keybroker.Unreachable):
+                keybroker.Client("/nonexistent/socket").credential()
+    assert _find._trusted(4711)
+    assert _find.paths(None) == ["/mine"]
 
 
 def test_each_that_was_tried_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
@@ -174,7 +211,8 @@ def test_a_directory_that_others_may_write_to(broker: Broker, mode: int, trusted
 
 
 def test_who_may_serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    for name in ("getuid", "geteuid"):
+        monkeypatch.setattr(os, name, lambda: 1234)
     monkeypatch.setattr(_find, "_USER", "nobody")
     assert [uid for uid in (0, 1234, 65534, 4711) if _find._trusted(uid)] == [0, 1234, 65534]
     monkeypatch.setenv("KEYBROKER_SERVER_UID", "4711")

@@ -17,7 +17,7 @@ import pytest
 
 import keybroker
 import keybroker.aio
-from fake import Broker, Silence, wait_until
+from fake import Broker, Silence, key_of, wait_until
 
 Opener = Callable[..., keybroker.Client]
 
@@ -181,6 +181,54 @@ def test_a_loop_ends_though_the_broker_is_silent(broker: Broker) -> None:
         "asyncio.run(main())"
     )
     assert run(script, broker) < 10
+
+
+WITHOUT_EPOLL = """
+import select
+for name in [name for name in vars(select) if "epoll" in name.lower()]:
+    delattr(select, name)
+"""
+
+
+def test_without_epoll(broker: Broker) -> None:
+    """gevent's monkey.patch_all() takes it away."""
+    script = (
+        WITHOUT_EPOLL + "import json, os, sys, threading, time, keybroker\n"
+        "client = keybroker.Client(timeout=5)\n"
+        "key = client.api_key()\n"
+        "threads = [threading.Thread(target=key) for _ in range(20)]\n"
+        "[thread.start() for thread in threads], [thread.join() for thread in threads]\n"
+        "client.credential('batch')\n"
+        "first = key()\n"
+        "print(first, flush=True)\n"
+        "until = time.monotonic() + 10\n"
+        "while key() == first and time.monotonic() < until: time.sleep(0.01)\n"
+        "print(key(), flush=True)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    time.sleep(0.1)\n"
+        "    print(client.credential().lease, key(), flush=True)\n"
+        "    time.sleep(0.1)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print(client.credential().lease, flush=True)\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
+        "client.close()\n"
+        "print(before - len(os.listdir('/proc/self/fd')))\n"
+    )
+    env = {**os.environ, "KEYBROKER_SOCKET": broker.path}
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], env=env, stdout=subprocess.PIPE, text=True) as process:
+        timer = threading.Timer(30, process.kill)
+        timer.start()
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == key_of("service", 1)
+        broker.rotate()
+        lines = process.stdout.read().split("\n")
+        timer.cancel()
+    assert lines[:3] == [key_of("service", 2), f"lease-3 {key_of('service', 2)}", "lease-1"]
+    assert int(lines[3]) == 3  # a pipe and the socket
+    assert broker.connections == 2
+    assert [params["lease"] for params in broker.params("release")] == ["lease-1", "lease-2"]
 
 
 def test_it_needs_no_http_library() -> None:

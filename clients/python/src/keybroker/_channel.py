@@ -24,7 +24,7 @@ _NEVER = float("inf")
 _PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _BACKLOG_PAUSE = 0.02
 _GLANCE_MS = 20
-_SERVED = 1.0  # s: what is lost more often is not connected to again at once
+_SERVED = 1.0  # s: what is lost more often is not connected to again at once, and the pauses grow until one has lived so long
 
 Done = Callable[["dict[str, Any] | None", "Error | None"], None]
 
@@ -76,26 +76,32 @@ class Channel:
         self._answered = False  # this connection, so it is a broker's
         self._away: Error | None = None  # why the connection is to be given up
         self._retry_at, self._pause = 0.0, _PAUSE
-        self._lost_at = -_NEVER
+        self._connected_at = self._lost_at = -_NEVER
         self._stirred = False  # what the thread waits for may have changed
         self._why: Error | None = None  # there is no connection, or the last ended
         self._thread: threading.Thread | None = None
         self._stop_by: float | None = None
         self.stopping = False
+        self._gate = threading.RLock()  # whoever writes to the pipe has it; taken last, and for no longer than that takes
         self._wake_in, self._wake_out = -1, -1
-        self._epoll: select.epoll | None = None
+        self._epoll: select.epoll | None = None  # callers can take the socket out of it while the thread waits
 
     # --- callers ---
+
+    def start(self) -> None:
+        """Sees that there is a thread; under the lock, and before what that guards is looked at: if the lock was made
+        before gevent's patch_all(), its green threads all pass it, and they get to run here."""
+        if self.stopping and not self._is_ours():
+            raise RuntimeError("this keybroker client is closed")
+        if self._thread is None:
+            self._start()
 
     def request(self, method: str, params: dict[str, Any], seconds: float, done: Done, once: bool = False) -> None:
         """Sends a request, now or when there is a connection; `done` gets the result, or the error."""
         with self.lock:
-            if self.stopping and threading.current_thread() is not self._thread:
-                raise RuntimeError("this keybroker client is closed")
+            self.start()
             self._number = (self._number + 1) & 0xFFFFFFFF
             request = Request(_wire.encode_request(self._number, method, params), seconds, done, once)
-            if self._thread is None:
-                self._start()
             if not self._pending:
                 self._retry_at = 0.0  # who asks need not wait out a pause
             self._pending[self._number] = request
@@ -138,22 +144,23 @@ class Channel:
     def wake(self) -> None:
         """Has the thread look at everything again."""
         self._stirred = True
-        if self._thread is threading.current_thread():
+        if self._is_ours():
             return
-        try:
-            os.write(self._wake_out, b"\0")
-        except OSError:  # full: it is awake; closed: it has ended
-            pass
+        with self._gate:
+            try:
+                os.write(self._wake_out, b"\0")
+            except OSError:  # full: it is awake; none: it has ended
+                pass
 
     def stop(self) -> None:
-        """Ends the thread in a moment. Takes no lock: the garbage collector may call it anywhere."""
+        """Ends the thread in a moment. Takes no lock but the gate: the garbage collector may call it anywhere."""
         self.stopping = True
         self.wake()
 
     def join(self, seconds: float) -> None:
         """Waits for the end that stop() asked for."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(seconds)
 
     def after_fork(self) -> None:
@@ -161,33 +168,38 @@ class Channel:
         for sock in (self._sock, self._opening):
             if sock is not None:
                 sock.close()
-        if self._epoll is not None:
-            self._epoll.close()  # the parent's, too: not to be touched otherwise
-        self.__del__()
+        self._gate = threading.RLock()
+        self._let_go()  # the epoll is the parent's, too: not to be touched otherwise
         stopped = self.stopping
         self._begin()
         self.stopping = stopped
 
-    def __del__(self) -> None:
-        # not when the thread ends: wake() would write to whatever has that number by then
-        for fd in (self._wake_in, self._wake_out):
+    def _let_go(self) -> None:
+        """Gives the thread's own descriptors back. Who is about to write has the gate, or finds no number any more."""
+        with self._gate:
+            pipe = self._wake_in, self._wake_out
+            self._wake_in = self._wake_out = -1
+        for fd in pipe:
             if fd >= 0:
                 os.close(fd)
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
 
     # --- the thread ---
 
     def _start(self) -> None:
         try:
-            if self._epoll is None:
+            self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            if hasattr(select, "epoll"):  # gevent's monkey.patch_all() takes it away
                 self._epoll = select.epoll()
-            if self._wake_in < 0:
-                self._wake_in, self._wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
                 self._epoll.register(self._wake_in, select.EPOLLIN)
-            thread = threading.Thread(target=self._run, name="keybroker", daemon=True)
-            thread.start()
+            self._thread = threading.Thread(target=self._run, name="keybroker", daemon=True)
+            self._thread.start()
         except (OSError, RuntimeError) as error:  # no descriptors, no threads: perhaps at the next call
+            self._thread = None
+            self._let_go()
             raise Internal(f"the client cannot start: {error}", advice="Raise the limits of the process.") from error
-        self._thread = thread
 
     def _run(self) -> None:
         end: Error = Lost("the client was closed", socket=self.path, advice="Make a new one.")
@@ -198,14 +210,23 @@ class Channel:
             log.exception("keybroker's thread has failed")
             end = Internal(f"the client has failed: {type(error).__name__}", advice="Its log says more.")
         with self.lock:
+            if not self._is_ours():
+                return
             self._disconnect()
             for request in self._take(lambda request: True):
                 request.done(None, end)
+            self._let_go()
             if not self.stopping:
                 self._thread = None
 
+    def _is_ours(self) -> bool:
+        """Not so in a child of a process with green threads: the parent's are there, too."""
+        return self._thread is threading.current_thread()
+
     def _turn(self) -> bool:
         with self.lock:
+            if not self._is_ours():
+                return False
             self._stirred = False
             now = time.monotonic()
             if self.stopping and self._is_over(now):
@@ -225,27 +246,37 @@ class Channel:
         return True
 
     def _events(self) -> int:
-        return select.EPOLLIN | (select.EPOLLOUT if self._out else 0)
+        return select.POLLIN | (select.POLLOUT if self._out else 0)  # the numbers are epoll's, too
 
     def _serve(self, sock: socket.socket | None, due: float) -> None:
         """Reads and writes until something is due, or to be thought about."""
-        assert self._epoll is not None
         while not self._stirred:
             # it waits in whole milliseconds: one more, or it would turn idly for the last one
-            ready = self._epoll.poll(None if due == _NEVER else min(max(0.0, due - time.monotonic()), 1e6) + 0.001)
+            ready = self._wait(sock, None if due == _NEVER else min(max(0.0, due - time.monotonic()), 1e6) + 0.001)
+            if not self._is_ours():
+                return
             for fd, events in ready:
                 if fd == self._wake_in:
                     self._drain()
                     return
                 if sock is None:
                     continue
-                if events & select.EPOLLOUT:
+                if events & select.POLLOUT:
                     with self.lock:
                         self._flush(sock)
                     return
                 self._read(sock, False)
             if not ready:
                 return
+
+    def _wait(self, sock: socket.socket | None, seconds: float | None) -> list[tuple[int, int]]:
+        if self._epoll is not None:
+            return self._epoll.poll(seconds)
+        poller = select.poll()
+        poller.register(self._wake_in, select.POLLIN)
+        if sock is not None:
+            poller.register(sock, self._events())
+        return poller.poll(None if seconds is None else seconds * 1000)
 
     def _is_over(self, now: float) -> bool:
         if self._stop_by is None:
@@ -268,12 +299,14 @@ class Channel:
             pass
 
     def _make(self) -> socket.socket:
-        self._opening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._opening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._opening.setblocking(False)  # SOCK_NONBLOCK says nothing to gevent's
         return self._opening
 
     def _connect(self) -> None:
         try:
-            sock, path = _find.connect(_find.paths(self._given), self._make)
+            # who has met a broker stays with it: another's keys are for another base URL than the one that is in use
+            sock, path = _find.connect([self.path] if self.path else _find.paths(self._given), self._make)
         except BlockingIOError:  # its backlog is full
             self._retry_at = time.monotonic() + _BACKLOG_PAUSE
             return
@@ -281,8 +314,9 @@ class Channel:
             self._failed(error)
             return
         with self.lock:
-            assert self._epoll is not None
-            self._epoll.register(sock, select.EPOLLIN)
+            if self._epoll is not None:
+                self._epoll.register(sock, select.EPOLLIN)
+            self._connected_at = time.monotonic()
             self._sock, self._opening, self.path, self._lent = sock, None, path, False
             self._reader = _wire.Reader()
             self._out, self._answered, self._away = b"", False, None
@@ -356,7 +390,7 @@ class Channel:
         _, number, error, result = message
         if number not in self._pending:
             return
-        self._answered, self._why, self._pause = True, None, _PAUSE
+        self._answered, self._why = True, None
         failure = None if error is None else from_broker(error, self.path)
         if isinstance(failure, NotLeader):
             self.give_up(failure)  # and the request is sent once more
@@ -369,6 +403,8 @@ class Channel:
         """The connection has ended, or is not worth keeping. What was under way is sent again on the next one."""
         now, before = time.monotonic(), self._lost_at
         self._retry_at, self._lost_at = now, now
+        if self._answered and now - self._connected_at >= _SERVED:
+            self._pause = _PAUSE
         if not self._answered or now - before < _SERVED:
             self._back_off()
         self._disconnect()

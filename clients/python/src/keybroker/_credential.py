@@ -14,6 +14,11 @@ class Key(str):
         return f"'{mask(self)}'"
 
 
+def is_plain(text: str) -> bool:
+    """Whether it may stand in a header or a URL: whoever sends what may not is told so, with all of it."""
+    return text != "" and all("!" <= character <= "~" for character in text)
+
+
 def mask(key: str) -> str:
     """`sk-…AbCd`: enough to tell two keys apart."""
     return f"{key[:3]}…{key[-4:]}" if len(key) >= 20 else "…"

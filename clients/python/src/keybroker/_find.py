@@ -17,26 +17,32 @@ _USER = "keybroker"
 _NOBODY = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK)  # anything else is somebody, or our own trouble
 
 
+def environ(name: str) -> str | None:
+    """Of the environment, unless this is a setuid program: whoever started it has made it."""
+    if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+        return None
+    return os.environ.get(name) or None
+
+
 def paths(given: str | None) -> list[str]:
     """The sockets to try, in order."""
-    env = os.environ
-    given = given or env.get("KEYBROKER_SOCKET")
+    given = given or environ("KEYBROKER_SOCKET")
     if given:  # who names a socket means that one: another broker would hand out other keys
         return [given[len("unix://") :] if given.startswith("unix://") else given]
-    if env.get("XDG_RUNTIME_DIR"):
-        places = [env["XDG_RUNTIME_DIR"]]
+    runtime, state, home = environ("XDG_RUNTIME_DIR"), environ("XDG_STATE_HOME"), environ("HOME")
+    if runtime:
+        places = [runtime]
     else:
         places = [f"/run/user/{os.geteuid()}"]
-        state = env.get("XDG_STATE_HOME") or (env["HOME"] + "/.local/state" if env.get("HOME") else None)
-        if state:
-            places.append(state)
+        if state or home:
+            places.append(state or f"{home}/.local/state")
     return [place + "/keybroker/keybroker.sock" for place in (*places, "/run")]
 
 
 def _trusted(uid: int) -> bool:
     if uid in (os.geteuid(), 0):
         return True
-    override = os.environ.get("KEYBROKER_SERVER_UID")
+    override = environ("KEYBROKER_SERVER_UID")
     if override:
         return override.isdecimal() and uid == int(override)
     try:

@@ -6,15 +6,15 @@ Everything here is done under the channel's lock, by whoever calls or by the cha
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from . import _find
 from ._channel import Channel
-from ._credential import Credential, Key
+from ._credential import Credential, Key, is_plain
 from ._errors import Denied, Error, Garbage, LimitExceeded, UnknownLease, UnknownProfile, Unreachable
 
 log = logging.getLogger("keybroker")
@@ -84,7 +84,8 @@ def _credential(result: dict[str, Any], profile: str, socket: str | None) -> Cre
     def field(name: str, kind: type, default: Any = ...) -> Any:
         value = result.get(name)
         value = default if value is None else value
-        if value is ... or (value is not default and (not isinstance(value, kind) or isinstance(value, bool))):
+        wrong = value is not default and (not isinstance(value, kind) or isinstance(value, bool))
+        if value is ... or wrong or (isinstance(value, str) and not is_plain(value)):
             raise Garbage(f"{socket}: `{name}` is missing in the answer, or wrong", socket=socket)
         return value
 
@@ -131,6 +132,7 @@ class Keyring:
                 assert cell.current is not None
                 self._refresh(cell)
                 return cell.current
+            self.channel.start()
             waiter: Future[Credential] = Future()
             if not cell.asking:
                 self._acquire(cell)
@@ -255,15 +257,20 @@ class Keyring:
 
     def _go_outside(self, error: Error) -> bool:
         """No broker: the environment's key and base URL, if there is one and that is not forbidden."""
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key or os.environ.get("KEYBROKER_REQUIRED", "0") not in ("", "0"):
+        key = (_find.environ("OPENAI_API_KEY") or "").strip()
+        if not key or (_find.environ("KEYBROKER_REQUIRED") or "0") != "0":
             return False
+        base_url = (_find.environ("OPENAI_BASE_URL") or "").strip() or OPENAI
+        for name, text in (("OPENAI_API_KEY", key), ("OPENAI_BASE_URL", base_url)):
+            if not is_plain(text):
+                error.advice = f"{name} is set, but has characters that it cannot have. {error.advice}"
+                return False
         self.outside = Credential(
             profile="",
             lease=None,
             mode="environment",
             api_key=Key(key),
-            base_url=os.environ.get("OPENAI_BASE_URL") or OPENAI,
+            base_url=base_url,
         )
         log.warning("%s; OPENAI_API_KEY is used in its place, for %s", error.message, self.outside.base_url)
         for cell in self.cells.values():
