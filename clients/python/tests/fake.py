@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
@@ -101,7 +102,13 @@ class Broker:
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = listening.accept()
+                try:
+                    connection, _ = listening.accept()
+                except OSError as error:
+                    if error.errno != errno.EMFILE:  # a test's doing
+                        raise
+                    time.sleep(0.01)
+                    continue
                 self.connections += 1
                 self._open.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()

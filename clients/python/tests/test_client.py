@@ -263,6 +263,23 @@ def test_a_broker_that_answers_and_hangs_up_is_not_stormed(broker: Broker, clien
     assert client.api_key()() == key_of("service", 1)
 
 
+def test_too_many_connections_are_said_at_once(broker: Broker, client: keybroker.Client) -> None:
+    """By the answer to the first request, which is not the caller's, and the end of the connection."""
+
+    def refuse_and_hang_up(params: dict[str, Any]) -> Any:
+        threading.Timer(0.02, broker.hang_up).start()
+        raise Refusal("limit_exceeded", retry_after_ms=50)
+
+    broker.answers.update(watch=refuse_and_hang_up, acquire=say_silence)
+    for _ in range(2):
+        begin = time.monotonic()
+        with pytest.raises(keybroker.LimitExceeded) as caught:
+            client.credential()
+        assert time.monotonic() - begin < 2 and caught.value.retry_after_ms == 50
+    broker.answers.clear()
+    assert client.credential().lease == "lease-1"
+
+
 def test_pauses_grow(monkeypatch: pytest.MonkeyPatch, broker: Broker, client: keybroker.Client) -> None:
     client.credential()
     pauses = []

@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Protocol
 
 from . import _find, _wire
-from ._errors import Error, Garbage, Internal, Lost, NotLeader, Timeout, Unreachable, Untrusted, from_broker
+from ._errors import Error, Garbage, Internal, LimitExceeded, Lost, NotLeader, Timeout, Unreachable, Untrusted, from_broker
 
 log = logging.getLogger("keybroker")
 
@@ -74,6 +74,7 @@ class Channel:
         self._opening: socket.socket | None = None
         self._out = b""  # what the socket did not take
         self._answered = False  # this connection, so it is a broker's
+        self._refusal: LimitExceeded | None = None  # all that it said: a connection too many, if it ends now
         self._away: Error | None = None  # why the connection is to be given up
         self._retry_at, self._pause = 0.0, _PAUSE
         self._connected_at = self._lost_at = -_NEVER
@@ -319,7 +320,7 @@ class Channel:
             self._connected_at = time.monotonic()
             self._sock, self._opening, self.path, self._lent = sock, None, path, False
             self._reader = _wire.Reader()
-            self._out, self._answered, self._away = b"", False, None
+            self._out, self._answered, self._refusal, self._away = b"", False, None, None
             waiting = list(self._pending.values())
             self._owner.connected()
             for request in waiting:
@@ -390,8 +391,9 @@ class Channel:
         _, number, error, result = message
         if number not in self._pending:
             return
-        self._answered, self._why = True, None
         failure = None if error is None else from_broker(error, self.path)
+        self._refusal = failure if isinstance(failure, LimitExceeded) and not self._answered else None
+        self._answered, self._why = True, None
         if isinstance(failure, NotLeader):
             self.give_up(failure)  # and the request is sent once more
             return
@@ -402,16 +404,19 @@ class Channel:
     def _lose(self, why: Error) -> None:
         """The connection has ended, or is not worth keeping. What was under way is sent again on the next one."""
         now, before = time.monotonic(), self._lost_at
+        if self._refusal is not None and now - self._connected_at < _SERVED:
+            why = self._refusal
         self._retry_at, self._lost_at = now, now
         if self._answered and now - self._connected_at >= _SERVED:
             self._pause = _PAUSE
         if not self._answered or now - before < _SERVED:
             self._back_off()
+        self._retry_at = max(self._retry_at, now + (why.retry_after_ms or 0) / 1000)
         self._disconnect()
         self.wake()
         self._why = why
         over = self._take(lambda request: request.once)
-        if isinstance(why, Garbage):
+        if isinstance(why, (Garbage, LimitExceeded)):
             over += self._take(lambda request: True)
         for request in over:
             request.done(None, why)
