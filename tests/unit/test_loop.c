@@ -67,6 +67,16 @@ static void test_a_refusal_is_told(void **state)
 	assert_int_equal(f->shared->acquires, 1);
 }
 
+static void hang_up(int listening)
+{
+	for (;;) {
+		int fd = accept(listening, NULL, NULL);
+
+		if (fd >= 0)
+			(void)close(fd);
+	}
+}
+
 /* What accepts and hangs up again and again is told of, too, in its time. */
 static void test_a_server_that_hangs_up_is_told(void **state)
 {
@@ -78,12 +88,8 @@ static void test_a_server_that_hangs_up_is_told(void **state)
 	(void)unlink(f->place.path);
 	place_listen(&f->place);
 	pid_t pid = fork();
-	while (pid == 0) {
-		int fd = accept(f->place.listen_fd, NULL, NULL);
-
-		if (fd >= 0)
-			(void)close(fd);
-	}
+	if (pid == 0)
+		hang_up(f->place.listen_fd);
 	assert_true(pid > 0);
 	_cleanup_(keybroker_closep) struct keybroker *k = fake_open(f, 500, 0);
 	struct pollfd p = { .fd = keybroker_fd(k), .events = POLLIN };
