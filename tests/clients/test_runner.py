@@ -57,7 +57,7 @@ def test_every_bad_answer_is_played():
     ([{"do": "nothing_that_is"}], "do_nothing_that_is"),
     ([{"count": "acquire", "is": 1}], "but 0"),
     ([{"count": "acquire", "is": 1, "outcom": "ok"}], "outcom"),
-    ([{"do": "key_gone", "key": "0"}, {"answer": "it"}], "in order"),
+    ([{"do": "key_gone", "key": "no digits"}, {"answer": "it"}], "in order"),
     ([{"ask": "api_key", "expct": {}}], "expct"),
     ([{"ask": "api_key", "do": "stop"}], "exactly one")])
 def test_wrong_step_is_found(make_broker, litellm, tmp_path, steps, said):

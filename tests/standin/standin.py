@@ -4,7 +4,6 @@
 import argparse
 import os
 import signal
-import threading
 
 from http_server import Server
 from app import Site
@@ -38,9 +37,8 @@ def write_ports(path, ports):
 def main():
     """Serves until SIGTERM or SIGINT."""
     options = arguments()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    ends = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # in the threads to come, too: they are waited for here
     site = Site(options.litellm, options.master_key, options.cache_seconds)
     if options.state_file:
         site.store.load(options.state_file)
@@ -53,7 +51,7 @@ def main():
     if not options.quiet:
         print(f"standin: http://127.0.0.1:{servers[0].port} (as LiteLLM {options.litellm}, "
               f"master key {options.master_key})", flush=True)
-    stop.wait()
+    signal.sigwait(ends)
     for server in servers:
         server.stop()
     if options.state_file:
