@@ -69,10 +69,15 @@ static void key_on_timer(int fd, short what, void *userdata)
 /* From now on the wall clock may be set: what was said to remain remains. */
 static void key_note_times(struct key *k)
 {
+	const struct key_row *row = &k->row;
 	struct instant now = clock_now();
+	int64_t left = row->delete_at_ms - now.wall_ms;
 
-	k->delete_boot_ms = now.boot_ms + k->row.delete_at_ms - now.wall_ms;
-	k->changed_boot_ms = now.boot_ms + k->row.changed_at_ms - now.wall_ms;
+	/* it was set when the row changed: more is left only by a clock that has been set back */
+	if (row->delete_at_ms >= row->changed_at_ms)
+		left = MIN_OF(left, row->delete_at_ms - row->changed_at_ms);
+	k->delete_boot_ms = now.boot_ms + left;
+	k->changed_boot_ms = now.boot_ms + MIN_OF(row->changed_at_ms - now.wall_ms, 0);
 }
 
 struct key *key_add(struct daemon *d, const struct key_row *row)

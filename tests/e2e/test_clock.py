@@ -113,6 +113,16 @@ def test_grace_lasts_whatever_the_clock_says(make_broker, litellm, clock):
         stays(lambda: all(litellm.chat(key)[0] == 200 for key in keys), 3)
 
 
+def test_grace_is_no_longer_for_who_leads_next_with_a_clock_that_is_behind(make_broker, litellm, clock):
+    broker = make_broker(env=clock.env, timing={**TICK, "grace_ms": 2000}).start()
+    broker.wait_ready()
+    old = broker.acquire(bind="ttl")["api_key"]
+    broker.admin("rotate", profile="service")
+    clock.set(-HOUR)
+    broker.restart()
+    wait_gone(litellm, old, 10)
+
+
 def test_shared_keys_are_asked_about_again_after_a_jump(make_broker, litellm, clock):
     """Their ends were worked out with the old clock."""
     broker = start(make_broker, clock, LITELLM_SERVICE_KEY_DURATION="30m")
