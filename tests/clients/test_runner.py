@@ -5,7 +5,7 @@ import pytest
 from stage import hidden, languages, match
 from stage.fakes import ANSWERS
 from stage.scene import Scene
-from test_scenarios import BOOK
+from test_scenarios import SCENARIOS
 
 
 @pytest.mark.parametrize("expected,actual", [
@@ -44,12 +44,12 @@ def test_every_client_is_tested():
 
 
 def test_names_of_scenarios_are_different():
-    names = [scenario["name"] for scenario in BOOK["scenario"]]
+    names = [scenario["name"] for scenario in SCENARIOS]
     assert len(names) == len(set(names))
 
 
 def test_every_bad_answer_is_played():
-    played = {step.get("how") for scenario in BOOK["scenario"] for step in scenario["steps"]}
+    played = {step.get("how") for scenario in SCENARIOS for step in scenario["steps"]}
     assert sorted(set(ANSWERS) - played) == []
 
 
