@@ -35,7 +35,7 @@ compile() { # PROGRAM PACKAGES SOURCES...
 	cc -std=gnu17 -O2 -Wall -Wextra -Werror -D_GNU_SOURCE -pthread "$@" -o "$dest/$program" $(pkg-config --cflags --libs keybroker $packages) \
 		-Wl,-rpath,"$dest/usr/lib"
 }
-compile driver "jansson libsodium" "$here/driver.c" "$here/http.c"
+compile driver "jansson libsodium" "$here/driver.c" "$here/asks.c" "$here/calls.c" "$here/http.c"
 compile bench "" "$here/bench.c"
 compile example libcurl "$here/../examples/chat.c"
 
